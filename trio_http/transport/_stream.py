@@ -1,0 +1,127 @@
+"""A transport over any stream of Trio's: memory streams, a user's own, an `SSLStream`.
+
+What a foreign stream can do is only what `trio.abc.Stream` says. It cannot be looked into, read without
+waiting, or ended in synchronous code; the methods of `Transport` that need this say what they do instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, ClassVar
+
+import trio
+
+from ._transport import RECEIVE_BYTES, Address, Transport
+
+
+class StreamTransport(Transport):
+    """A transport over a foreign stream, which passes into our ownership.
+
+    For a `trio.SocketStream` take `SocketTransport` with its socket: it can do more, and faster.
+
+    Addresses are known when a Trio socket lies beneath. `tls` is the stream itself when that is a
+    `trio.SSLStream`.
+
+    Args:
+      stream: a connected stream.
+    """
+
+    __slots__ = ("_aborted", "_eof_sent", "_stream")
+
+    kind: ClassVar[str] = "stream"
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__()
+        self._stream: trio.abc.Stream = stream
+        self._aborted: bool = False
+        self._eof_sent: bool = False
+        self.can_half_close = isinstance(stream, trio.abc.HalfCloseableStream)
+        if isinstance(stream, trio.SSLStream):
+            self.tls = stream
+        self.peername, self.sockname = _addresses(stream)
+
+    def _check_open(self) -> None:
+        """Raise `trio.ClosedResourceError` when we have closed."""
+        if self.closed:
+            raise trio.ClosedResourceError("this connection was closed by our side")
+
+    async def receive(self) -> bytes:
+        """See `Transport.receive`."""
+        self._check_open()
+        data = await self._stream.receive_some(RECEIVE_BYTES)
+        return data if type(data) is bytes else bytes(data)
+
+    def receive_nowait(self) -> bytes | None:
+        """See `Transport.receive_nowait`."""
+        self._check_open()
+        return None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See `Transport.send_all`."""
+        self._check_open()
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `Transport.wait_send_all_might_not_block`."""
+        self._check_open()
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """See `Transport.send_eof`."""
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            self._check_open()
+            await self._stream.send_eof()
+        elif self._eof_sent:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._check_open()
+            self._eof_sent = True
+            await self.aclose()
+
+    def is_stale(self) -> bool:
+        """See `Transport.is_stale`."""
+        return self.closed
+
+    def abort(self) -> None:
+        """See `Transport.abort`."""
+        if not self.closed:
+            self.closed = self._aborted = True
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self.closed = True
+
+    async def aclose_forcefully(self) -> None:
+        """See `Transport.aclose_forcefully`."""
+        self.abort()
+        # Also after an `aclose`: that may still be waiting for the peer, in another task, and is to end now.
+        await self._finish_forcefully()
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        self.close()
+        if self._aborted:
+            await self._finish_forcefully()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            # A failure here is a failure to close gracefully; Trio's contract is that it is closed
+            # nevertheless.
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self._stream.aclose()
+
+    async def _finish_forcefully(self) -> None:
+        """Close the foreign stream without waiting for the peer and without telling how it went."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            await trio.aclose_forcefully(self._stream)
+
+
+def _addresses(stream: trio.abc.Stream | Any) -> tuple[Address, Address]:
+    """Return the peer's address and ours when the stream is a Trio socket stream, or TLS over one."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if isinstance(stream, trio.SocketStream):
+        try:
+            return stream.socket.getpeername() or None, stream.socket.getsockname() or None
+        except OSError:
+            pass  # The peer has reset the connection before we looked.
+    return None, None

@@ -1,0 +1,219 @@
+"""The interface of a transport, and what all kinds promise.
+
+Theory of operation
+===================
+
+A transport is one connected byte stream with a single owner. It differs from `trio.abc.Stream` in four
+points, each of which is there because an HTTP connection pays for it on every exchange or cannot be correct
+without it:
+
+1. *Receiving waits first.* `Transport.receive` waits until there is something to read and only then reads,
+   once. The wait is the schedule point of the connection; a speculative read that mostly fails would cost a
+   system call and an exception more.
+2. *Sending does not wait when it need not.* `Transport.send_all` hands the bytes to the kernel, and when the
+   kernel takes them all it returns at once, without a checkpoint. An exchange so has one schedule point, the
+   receive.
+3. *Some things can be done without waiting*, because they must happen in synchronous code, where ownership
+   changes: `Transport.close`, `Transport.abort`, `Transport.is_stale`, `Transport.receive_nowait`.
+4. *How it ended is known*: `Transport.truncated` tells a TLS stream that was cut from one that was closed,
+   and `Transport.abort` ends a stream so that the peer cannot take the end for a regular one.
+
+The kinds differ where the medium does. What differs is said in the docstrings below, under "Kinds".
+
+Errors are Trio's: `trio.ClosedResourceError` (we closed it), `trio.BrokenResourceError` (the peer or the
+network did; the cause is chained), `trio.BusyResourceError` (two tasks in the same direction at once; the
+fault is in the calling program). After any of them but the last a transport can only be closed.
+"""
+
+from __future__ import annotations
+
+import abc
+import ssl
+from typing import Any, ClassVar, Final, TypeAlias
+
+import trio
+
+#: The most that one receive returns, in bytes. Trio's `SocketStream` reads as much at once. A bigger buffer
+#: would be allocated in full for every small request.
+RECEIVE_BYTES: Final = 65536
+
+#: An IP address with its port (and flow and scope for IPv6), the path of a Unix socket, or None when there is
+#: none.
+Address: TypeAlias = "tuple[Any, ...] | str | None"
+
+#: Where the facts of a TLS session are read: protocol version, cipher, ALPN, the peer's certificate.
+TLSFacts: TypeAlias = "ssl.SSLObject | trio.SSLStream[Any] | None"
+
+
+class Transport(trio.abc.AsyncResource):
+    """One connected byte stream, for one owner.
+
+    One task may receive while another one sends. Two tasks in the same direction are refused.
+
+    Attributes:
+      kind: "socket", "tls" or "stream". For logs and errors only; nothing may branch on it.
+      closed: we have closed, aborted or given away the transport. What the peer did does not show here.
+      truncated: the end of the stream was met without the peer's closure alert, so that bytes may be missing
+        before it. Only TLS can know; the others leave it False.
+      can_half_close: `send_eof` leaves the receiving direction open.
+      peername: address of the peer, as it was at the beginning.
+      sockname: our own address, as it was at the beginning.
+      tls: where to read the facts of the TLS session. None when the transport is not encrypted.
+    """
+
+    __slots__ = ("can_half_close", "closed", "peername", "sockname", "tls", "truncated")
+
+    kind: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.closed: bool = False
+        self.truncated: bool = False
+        self.can_half_close: bool = True
+        self.peername: Address = None
+        self.sockname: Address = None
+        self.tls: TLSFacts = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<{type(self).__name__} to {self.peername!r}, {state}>"
+
+    @abc.abstractmethod
+    async def receive(self) -> bytes:
+        """Wait for bytes and return them.
+
+        Always a checkpoint.
+
+        Returns:
+          1 to `RECEIVE_BYTES` bytes, or b"" at the end of the stream, then and in every later call.
+          `truncated` says whether that end can be trusted.
+
+        Raises:
+          trio.BrokenResourceError: the connection was reset, timed out, or broke the TLS protocol.
+          trio.ClosedResourceError: we have closed the transport, maybe while this call was waiting.
+          trio.BusyResourceError: another task is waiting in this method.
+
+        Cancellation: nothing is lost; call again and continue.
+        """
+
+    @abc.abstractmethod
+    def receive_nowait(self) -> bytes | None:
+        """Return what is here already.
+
+        Not for use while another task is in `receive`: the two would divide the stream between them.
+
+        Returns:
+          1 to `RECEIVE_BYTES` bytes; b"" at the end of the stream; None when there is nothing at the moment.
+
+        Raises:
+          trio.BrokenResourceError, trio.ClosedResourceError: as `receive`.
+
+        Kinds: a foreign stream cannot tell, and always answers None.
+        """
+
+    @abc.abstractmethod
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`.
+
+        One attempt is made without waiting. When that took everything the call returns at once, **without a
+        checkpoint**: a loop that only sends to a fast peer must have a checkpoint of its own. What is left
+        waits until the peer has read enough.
+
+        Args:
+          data: any length, also none. A memoryview must be one of single bytes.
+
+        Raises:
+          trio.BrokenResourceError: the connection broke, or an earlier call was cancelled (TLS). How much the
+            peer has got is unknown.
+          trio.ClosedResourceError: we have closed the transport or its sending direction.
+          trio.BusyResourceError: another task is sending. Nothing was sent by this call.
+
+        Cancellation: some, all or none was sent, and there is no way to know. Send nothing more; abort. Under
+        TLS later sends raise, since half a record may be out.
+
+        Kinds: on a foreign stream it is what that stream's own method is, checkpoint included.
+        """
+
+    @abc.abstractmethod
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until a send could make progress; may return early, never late.
+
+        Raises: as `send_all`.
+
+        Cancellation: nothing has changed.
+        """
+
+    @abc.abstractmethod
+    async def send_eof(self) -> None:
+        """Tell the peer that we send nothing more; go on receiving. Always a checkpoint; idempotent.
+
+        Raises: as `send_all`.
+
+        Cancellation: the peer may or may not have been told. Sending is over in either case.
+
+        Kinds: TLS sends its closure alert, then FIN. A foreign stream that cannot half-close
+        (`can_half_close` is False) is closed whole, for there is no other way to keep the promise to the
+        peer.
+
+        Reference: RFC 9112 section 9.6, section 9.8; RFC 8446 section 6.1.
+        """
+
+    @abc.abstractmethod
+    def is_stale(self) -> bool:
+        """Look, without waiting, whether an idle connection is unfit for another exchange.
+
+        On an idle connection the peer has nothing to say. So anything that can be read makes it stale: bytes,
+        the end of the stream, an error. Bytes found are not lost, the next receive returns them.
+
+        Returns:
+          True when the connection must not be used. False is no guarantee: the peer's FIN may be on its way.
+
+        Kinds: TLS feeds and decrypts what is there; session tickets and key updates do not count. A foreign
+        stream cannot tell, and always answers False.
+
+        Reference: RFC 9112 section 9.5.
+        """
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """End the connection so that the peer sees a failure rather than a regular end. Idempotent.
+
+        A task that waits in this transport is woken with `trio.ClosedResourceError`.
+
+        Kinds: a socket sends RST, and TLS no closure alert. A foreign stream cannot be ended in synchronous
+        code: it is marked closed and refuses further use, tasks that wait in it stay there, and
+        `aclose_forcefully` (or `aclose`) must follow to finish. Callers that can await therefore use
+        `aclose_forcefully`.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close at once, regularly, without waiting. Idempotent.
+
+        Bytes that the kernel has taken are still delivered, unless the peer has sent something that we have
+        not
+        read: then most kernels reset, and the peer may lose them (RFC 9112 section 9.6). Who cares
+        half-closes first and receives until the end.
+
+        Kinds: TLS makes one attempt at a closure alert, which is given up when the kernel does not take it at
+        once. A foreign stream is only marked closed, and `aclose` or `aclose_forcefully` must follow.
+        """
+
+    async def aclose_forcefully(self) -> None:
+        """Abort, and finish what `abort` cannot do on a foreign stream. Idempotent.
+
+        Never waits for the peer and never raises. Not a checkpoint on sockets and TLS.
+
+        Cancellation: not affected; the transport is closed when this returns.
+        """
+        self.abort()
+
+    async def aclose(self) -> None:
+        """Close regularly. Always a checkpoint; idempotent; an abort before it stays an abort.
+
+        Cancellation: the transport is closed all the same.
+
+        Kinds: sockets and TLS never wait for the peer here. A foreign stream may, in its own `aclose`; that
+        it was broken already is not reported.
+        """
+        self.close()
+        await trio.lowlevel.checkpoint()

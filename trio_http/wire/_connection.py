@@ -1,0 +1,210 @@
+"""The h11 face: one side of a connection as events in and events out.
+
+Programs written for h11 0.16 run on it. What it does differently, always on the strict side, is one table in the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ._engine import Engine
+from ._errors import LocalProtocolError, RemoteProtocolError
+from ._events import (
+    ConnectionClosed,
+    Data,
+    EndOfMessage,
+    Event,
+    InformationalResponse,
+    Request,
+    Response,
+    data_event,
+    request_event,
+    response_event,
+)
+from ._limits import STRICT, Leniency, Limits
+from ._sentinels import (
+    DONE,
+    ERROR,
+    IDLE,
+    MIGHT_SWITCH_PROTOCOL,
+    NEED_DATA,
+    PAUSED,
+    SEND_BODY,
+    SEND_RESPONSE,
+    SWITCHED_PROTOCOL,
+    Sentinel,
+)
+from ._state import State
+
+# h11's name and value for what we call `Limits.max_head_bytes`; real programs import it from here.
+DEFAULT_MAX_INCOMPLETE_EVENT_SIZE: Final = 16 * 1024
+
+_H11_LIMITS: Final = Limits(max_head_bytes=DEFAULT_MAX_INCOMPLETE_EVENT_SIZE)
+_HEAD_DUE: Final = frozenset([IDLE, SEND_RESPONSE])
+_SWITCHING: Final = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
+_CLOSED_EVENT: Final = ConnectionClosed()
+_END_OF_MESSAGE: Final = EndOfMessage()
+
+
+class Connection(Engine):
+    """One side of an HTTP/1.1 connection, without I/O: give it what you received, send what it gives you.
+
+    Args:
+      our_role: CLIENT or SERVER.
+      max_incomplete_event_size: h11's name for ``limits.max_head_bytes``; 16 KiB unless either is given.
+      limits: bounds on what is received.
+      lenient: departures from strictness on what is received.
+
+    Raises:
+      ValueError: ``our_role`` is neither, or the size is given twice.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        our_role: State,
+        max_incomplete_event_size: int | None = None,
+        *,
+        limits: Limits | None = None,
+        lenient: frozenset[Leniency] = STRICT,
+    ) -> None:
+        if max_incomplete_event_size is not None:
+            if limits is not None:
+                raise ValueError("max_incomplete_event_size is limits.max_head_bytes: give one of the two")
+            limits = Limits(max_head_bytes=max_incomplete_event_size)
+        super().__init__(our_role, limits or _H11_LIMITS, lenient)
+
+    def next_event(self) -> Event | type[Sentinel]:
+        """Return the next event that the received bytes make up.
+
+        Returns:
+          An event; NEED_DATA when more bytes are needed first; PAUSED when the peer's bytes belong to a later exchange or
+          to another protocol, so that we have to act first.
+
+        Raises:
+          RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each further call raises.
+        """
+        joint = self._state
+        state = joint.server if self._is_client else joint.client
+        try:
+            if state is SEND_BODY:
+                reader = self._reader
+                assert reader is not None
+                piece = reader.read(self._buffer)
+                if piece:
+                    self._waiting_for_100 = False
+                    return data_event(piece, reader.chunk_start, reader.chunk_end, reader.chunk_extension)
+                if piece is None:
+                    return NEED_DATA
+                self._end_theirs()
+                trailers = reader.trailers
+                return EndOfMessage(headers=trailers) if trailers else _END_OF_MESSAGE
+            if state in _HEAD_DUE:
+                return self._next_response() if self._is_client else self._next_request()
+            if state is ERROR:
+                raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
+            return PAUSED if state in _SWITCHING else self._next_after_end(state)
+        except BaseException:
+            self._fail(ours=False)
+            raise
+
+    def _next_request(self) -> Event | type[Sentinel]:
+        head = self._take_request_head()
+        if head is not None:
+            return request_event(head.method, head.headers, head.target, head.http_version)
+        return self._next_close() if self._buffer.closed else NEED_DATA
+
+    def _next_response(self) -> Event | type[Sentinel]:
+        head = self._take_response_head()
+        if head is not None:
+            return response_event(head.status_code, head.headers, head.http_version, head.reason)
+        return self._next_close() if self._buffer.closed else NEED_DATA
+
+    def _next_after_end(self, state: State) -> Event | type[Sentinel]:
+        if len(self._buffer):
+            if state is DONE and not self._is_client:
+                return PAUSED
+            raise self._excess_error()
+        return self._next_close() if self._buffer.closed else NEED_DATA
+
+    def _next_close(self) -> Event:
+        self._take_close()
+        return _CLOSED_EVENT
+
+    def send(self, event: Event) -> bytes | None:
+        """Return the bytes that tell ``event`` to the peer, and enter it in our state.
+
+        Args:
+          event: one of the six event types themselves, not of a subclass.
+
+        Returns:
+          What to send, perhaps ``b""``; None for `ConnectionClosed`: close the connection, or your half of it.
+
+        Raises:
+          LocalProtocolError: the event is not allowed now, or contradicts what was sent. Nothing was written; our state is
+            ERROR.
+        """
+        try:
+            return _GIVERS.get(type(event), _refuse)(self, event)
+        except BaseException:
+            self._fail(ours=True)
+            raise
+
+    def send_with_data_passthrough(self, event: Event) -> list[Any] | None:
+        """Return what `send` would, as a list of pieces in which ``Data.data`` stands as the object it is.
+
+        Only its length is looked at, so it may be a placeholder for a file to be sent by the operating system.
+        """
+        if type(event) is not Data:
+            whole = self.send(event)
+            return None if whole is None else [whole]
+        try:
+            return self._give_data(event.data)
+        except BaseException:
+            self._fail(ours=True)
+            raise
+
+    def _give_request(self, event: Request) -> bytes:
+        if event.http_version != b"1.1":
+            raise _version_error(event.http_version)
+        return self._give_request_head(event.method, event.target, event.headers)
+
+    def _give_response(self, event: Response) -> bytes:
+        if event.http_version != b"1.1":
+            raise _version_error(event.http_version)
+        return self._give_response_head(event.status_code, event.reason, event.headers)
+
+    def _give_informational(self, event: InformationalResponse) -> bytes:
+        if event.http_version != b"1.1":
+            raise _version_error(event.http_version)
+        return self._give_interim(event.status_code, event.reason, event.headers)
+
+    def _give_data_event(self, event: Data) -> bytes:
+        return b"".join(self._give_data(event.data))
+
+    def _give_end_event(self, event: EndOfMessage) -> bytes:
+        return self._give_end(event.headers)
+
+    def _give_close_event(self, event: ConnectionClosed) -> None:
+        self._give_close()
+
+
+def _refuse(connection: Connection, event: Event) -> bytes:
+    raise LocalProtocolError(f"cannot send a {type(event).__name__}")
+
+
+# By exact type: an event of a subclass could carry anything.
+_GIVERS: Final[dict[type, Callable[[Connection, Any], bytes | None]]] = {
+    Request: Connection._give_request,
+    Response: Connection._give_response,
+    InformationalResponse: Connection._give_informational,
+    Data: Connection._give_data_event,
+    EndOfMessage: Connection._give_end_event,
+    ConnectionClosed: Connection._give_close_event,
+}
+
+
+def _version_error(http_version: bytes) -> LocalProtocolError:
+    return LocalProtocolError(f"only HTTP/1.1 is sent, not {http_version!r}", section="RFC 9112 §2.3")

@@ -1,0 +1,447 @@
+"""One side of one HTTP/1.1 connection: what both faces stand on.
+
+The engine holds the joint state, the receive buffer and the reader or writer of the message under way. Its methods each do
+one step of an exchange, for either role, and check it against the state graph; the h11 face wraps the steps in events, the
+message face gives them as they are. An error in what is received is the peer's and puts the peer in ERROR; an error in
+what is sent is ours and puts us there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ._body import NO_BODY, NO_TRAILERS, BodyReader, ChunkedReader, CloseDelimitedReader, LengthReader
+from ._buffer import ReceiveBuffer
+from ._errors import LocalProtocolError, RemoteProtocolError
+from ._events import ConnectionClosed, Data, EndOfMessage, InformationalResponse, Request, Response
+from ._facts import NO_FACTS, Facts, facts_of, is_persistent
+from ._framing import CHUNKED, CLOSE_DELIMITED, request_framing, response_framing
+from ._head import (
+    HeadParser,
+    RequestHead,
+    ResponseHead,
+    check_first_byte,
+    request_too_long,
+    response_too_long,
+)
+from ._headers import Headers
+from ._limits import Leniency, Limits
+from ._rules import Rules
+from ._section import take_section
+from ._sentinels import CLIENT, SEND_BODY, SERVER
+from ._state import FAILED, START, SWITCH_CONNECT, SWITCH_UPGRADE, Cause, State
+from ._writers import (
+    BodyWriter,
+    ChunkedWriter,
+    CloseDelimitedWriter,
+    LengthWriter,
+    write_request_head,
+    write_response_head,
+)
+
+_BODILESS: Final = frozenset([204, 304])
+_HEAD_END: Final = b"\r\n\r\n"
+# Sent with no interim response, 204 or answer to CONNECT, whatever the caller's fields say (RFC 9110 §8.6, RFC 9112 §6.1).
+_FRAMING_FIELDS: Final = (b"Transfer-Encoding", b"Content-Length")
+
+
+class Engine:
+    """The state of one side, and the steps of an exchange.
+
+    Args:
+      our_role: CLIENT or SERVER.
+      limits: bounds on what is received.
+      lenient: departures from strictness on what is received.
+
+    Raises:
+      ValueError: ``our_role`` is neither.
+    """
+
+    __slots__ = (
+        "_buffer", "_heads", "_interim", "_is_client", "_plain", "_quick_head_bytes", "_reader", "_request_method",
+        "_rules", "_state", "_their_http_version", "_waiting_for_100", "_writer",
+    )  # fmt: skip
+
+    def __init__(self, our_role: State, limits: Limits, lenient: frozenset[Leniency]) -> None:
+        if our_role not in (CLIENT, SERVER):
+            raise ValueError(f"expected CLIENT or SERVER, not {our_role!r}")
+        self._is_client = our_role is CLIENT
+        self._rules = Rules(limits, lenient, client=self._is_client)
+        self._heads = HeadParser(self._rules, requests=not self._is_client)
+        self._buffer = ReceiveBuffer()
+        # Where lines may end in LF, the first CRLF CRLF is perhaps not the end of the first head.
+        self._quick_head_bytes = 0 if self._rules.bare_lf else limits.max_head_bytes
+        self._state = START
+        self._reader: BodyReader | None = None
+        self._writer: BodyWriter | None = None
+        self._request_method: bytes | None = None
+        self._their_http_version: bytes | None = None
+        self._plain = False  # the request is of HTTP/1.1, and neither HEAD nor CONNECT: its answer is framed as usual
+        self._waiting_for_100 = False
+        self._interim = 0
+
+    # -- looking on --------------------------------------------------------------------------------------------------
+
+    @property
+    def our_role(self) -> State:
+        """CLIENT or SERVER, as given."""
+        return CLIENT if self._is_client else SERVER
+
+    @property
+    def their_role(self) -> State:
+        """The other role."""
+        return SERVER if self._is_client else CLIENT
+
+    @property
+    def states(self) -> dict[State, State]:
+        """A new dict of role to state."""
+        return {CLIENT: self._state.client, SERVER: self._state.server}
+
+    @property
+    def our_state(self) -> State:
+        """Our side's state."""
+        return self._state.client if self._is_client else self._state.server
+
+    @property
+    def their_state(self) -> State:
+        """The peer's state."""
+        return self._state.server if self._is_client else self._state.client
+
+    @property
+    def their_http_version(self) -> bytes | None:
+        """The version in the peer's last head, as in ``b"1.1"``; None before the first one."""
+        return self._their_http_version
+
+    @property
+    def client_is_waiting_for_100_continue(self) -> bool:
+        """The client said ``Expect: 100-continue``, and neither an answer nor body came since (RFC 9110 §10.1.1)."""
+        return self._waiting_for_100
+
+    @property
+    def they_are_waiting_for_100_continue(self) -> bool:
+        """The same, when the client is the peer."""
+        return self._waiting_for_100 and not self._is_client
+
+    @property
+    def trailing_data(self) -> tuple[bytes, bool]:
+        """What was received and not used, and whether the peer has ended its side.
+
+        Behind a switch of protocols, these are the first bytes of the new one.
+        """
+        return self._buffer.peek(), self._buffer.closed
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes | bytearray | memoryview | None) -> None:
+        """Take in what was read from the connection.
+
+        Args:
+          data: the bytes; empty or None at the end of the stream, which may be told repeatedly.
+
+        Raises:
+          RuntimeError: bytes came after the end of the stream.
+          TypeError: not bytes-like.
+        """
+        buffer = self._buffer
+        if not data:
+            buffer.closed = True
+        elif buffer.closed:
+            raise RuntimeError("received the end of the stream, then more data")
+        elif type(data) is bytes:
+            buffer.append(data)
+        elif isinstance(data, (bytes, bytearray, memoryview)):
+            buffer.append(bytes(data))
+        else:
+            raise TypeError(f"expected bytes-like data, not {type(data).__name__}")
+
+    def _take_request_head(self) -> RequestHead | None:
+        """Use the head of a request and enter it in the state; None while it is not here. Server only."""
+        buffer = self._buffer
+        data, pos = buffer.data, buffer.pos
+        # The usual case is a fresh receive that holds a head whole; all others take the longer way.
+        end = data.find(_HEAD_END, pos, pos + self._quick_head_bytes) if type(data) is bytes else -1
+        if end > pos and data[pos] > 0x20:
+            buffer.pos = buffer.scanned = end + 4
+            section: bytes | None = data[pos:end]  # type: ignore[assignment]  # bytes, as `type(data) is bytes` said
+        else:
+            section = self._await_request_head()
+            if section is None:
+                return None
+        head = self._heads.request(section)
+        if head.facts is NO_FACTS and head.method == b"GET" and head.http_version == b"1.1":
+            self._state = self._state.by_client[Request]
+            self._their_http_version = b"1.1"
+            self._request_method = b"GET"
+            self._plain = True
+            self._reader = NO_BODY
+        else:
+            self._their_http_version = head.http_version
+            self._begin_request(head.method, head.http_version, head.facts)
+            self._reader = self._reader_for(head.framing)
+        return head
+
+    def _await_request_head(self) -> bytes | None:
+        """Return the head of a request that came in parts, or behind empty lines, or not as it should."""
+        buffer = self._buffer
+        data, pos = buffer.data, buffer.pos
+        while data[pos : pos + 2] == b"\r\n":  # an empty line before a request is to be ignored (RFC 9112 §2.2)
+            buffer.skip(2)
+            pos += 2
+        if pos == len(data) or (data[pos] == 0x0D and pos + 1 == len(data)):
+            return None
+        check_first_byte(data[pos], request=True)
+        return take_section(buffer, self._rules.limits.max_head_bytes, self._rules, request_too_long)
+
+    def _take_response_head(self) -> ResponseHead | None:
+        """Use the head of a response and enter it in the state; None while it is not here. Client only."""
+        buffer = self._buffer
+        if not len(buffer):
+            return None
+        check_first_byte(buffer.data[buffer.pos], request=False)
+        section = take_section(buffer, self._rules.limits.max_head_bytes, self._rules, response_too_long)
+        if section is None:
+            return None
+        head = self._heads.response(section)
+        status, facts = head.status_code, head.facts
+        if status < 200:
+            self._interim += 1
+            if self._interim > self._rules.limits.max_interim:
+                raise RemoteProtocolError(
+                    f"more than {self._rules.limits.max_interim} interim responses to one request"
+                )
+            self._begin_interim(status, RemoteProtocolError)
+        else:
+            self._begin_response(status, head.http_version, facts)
+            head.framing = response_framing(self._request_method, status, facts)
+            self._reader = self._reader_for(head.framing)
+        self._their_http_version = head.http_version
+        return head
+
+    def _end_theirs(self) -> None:
+        """Enter the end of the peer's message in the state."""
+        state = self._state
+        if self._is_client:
+            state = state.by_server[EndOfMessage]
+            if len(self._buffer):
+                # Nobody asked for what follows: it must not be taken for the next answer (request smuggling, from behind).
+                state = state.not_persistent
+        else:
+            state = state.by_client[EndOfMessage]
+            self._waiting_for_100 = False
+        self._state = state
+
+    def _take_close(self) -> None:
+        """Enter the end of the peer's stream in the state, which must be between messages."""
+        if len(self._buffer):
+            raise RemoteProtocolError("the connection ended within a head", section="RFC 9112 §8")
+        following = (self._state.by_server if self._is_client else self._state.by_client).get(ConnectionClosed)
+        if following is None:
+            raise RemoteProtocolError("the connection ended where a response was due", section="RFC 9112 §8")
+        self._state = following
+
+    def _excess_error(self) -> RemoteProtocolError:
+        """Return the error for bytes behind a message that can have no successor."""
+        if self._is_client:
+            return RemoteProtocolError("bytes behind a response that nobody asked for", section="RFC 9112 §6.3")
+        return RemoteProtocolError("bytes behind the last request of the connection", section="RFC 9112 §9.6")
+
+    def _reader_for(self, framing: int) -> BodyReader:
+        if framing == CHUNKED:
+            return ChunkedReader(self._rules)
+        if framing == CLOSE_DELIMITED:
+            return CloseDelimitedReader()
+        return LengthReader(framing) if framing else NO_BODY
+
+    # -- both directions ---------------------------------------------------------------------------------------------
+
+    def _begin_request(self, method: bytes, http_version: bytes, facts: Facts) -> None:
+        state = self._state
+        if method == b"CONNECT":
+            state = state.proposing.get(SWITCH_CONNECT, state)
+        if facts.upgrade is not None and http_version != b"1.0":
+            state = state.proposing.get(SWITCH_UPGRADE, state)
+        following = state.by_client.get(Request)
+        if following is None:
+            raise self._forbidden(Request, CLIENT)
+        self._state = following if is_persistent(http_version, facts) else following.not_persistent
+        self._request_method = method
+        self._plain = http_version == b"1.1" and method not in (b"HEAD", b"CONNECT")
+        self._waiting_for_100 = facts.expect_continue and http_version != b"1.0"
+        self._interim = 0
+
+    def _begin_interim(
+        self, status_code: int, error: type[LocalProtocolError] | type[RemoteProtocolError]
+    ) -> None:
+        if status_code == 101:
+            following = self._state.by_server.get(SWITCH_UPGRADE)
+            if following is None and InformationalResponse in self._state.by_server:
+                raise error("101 response to a request that proposed no upgrade", section="RFC 9110 §15.2.2")
+        else:
+            following = self._state.by_server.get(InformationalResponse)
+        if following is None:
+            raise self._forbidden(InformationalResponse, SERVER)
+        self._state = following
+        self._waiting_for_100 = False
+
+    def _begin_response(self, status_code: int, http_version: bytes, facts: Facts) -> None:
+        switching = self._request_method == b"CONNECT" and 200 <= status_code < 300
+        following = self._state.by_server.get(SWITCH_CONNECT if switching else Response)
+        if following is None:
+            raise self._forbidden(Response, SERVER)
+        if not is_persistent(http_version, facts):
+            following = following.not_persistent
+        self._state = following
+        self._waiting_for_100 = False
+
+    def _forbidden(self, cause: Cause, role: State) -> LocalProtocolError | RemoteProtocolError:
+        state = self._state.client if role is CLIENT else self._state.server
+        error = LocalProtocolError if role is self.our_role else RemoteProtocolError
+        return error(f"no {cause.__name__} may come from the {role} in state {state}")
+
+    def _fail(self, *, ours: bool) -> None:
+        by_client = self._is_client is ours
+        self._state = (self._state.by_client if by_client else self._state.by_server)[FAILED]
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _give_request_head(self, method: bytes, target: bytes, headers: Headers) -> bytes:
+        """Enter a request of ours in the state and return its head."""
+        facts = facts_of(headers)
+        if facts.chunked and facts.content_length is not None:
+            raise LocalProtocolError(
+                "a request with both Transfer-Encoding and Content-Length", section="RFC 9112 §6.2"
+            )
+        if not self._is_client:
+            raise LocalProtocolError("a server sends no requests")
+        if len(self._buffer):
+            raise LocalProtocolError(
+                "bytes that answer no request are waiting, so an answer could not be told from them; close the connection"
+            )
+        self._begin_request(method, b"1.1", facts)
+        self._writer = self._writer_for(request_framing(facts))
+        return write_request_head(method, target, headers)
+
+    def _give_interim(self, status_code: int, reason: bytes, headers: Headers) -> bytes:
+        """Enter an interim response of ours in the state and return it."""
+        if self._is_client:
+            raise LocalProtocolError("a client sends no responses")
+        if self._their_http_version == b"1.0":
+            raise LocalProtocolError("an interim response to an HTTP/1.0 client", section="RFC 9110 §15.2")
+        for name in _FRAMING_FIELDS:
+            headers = headers.replaced(name)
+        self._begin_interim(status_code, LocalProtocolError)
+        return write_response_head(status_code, reason, headers)
+
+    def _give_response_head(self, status_code: int, reason: bytes, headers: Headers) -> bytes:
+        """Enter a final response of ours in the state and return its head, with the framing that the client can read."""
+        joint = self._state
+        facts = headers._facts or facts_of(headers)
+        if facts.only_length and joint.answered is not None and self._plain and status_code not in _BODILESS:
+            # The usual response goes out as it is; the longer way below makes the same of it.
+            self._state = joint.by_server[Response]
+            self._waiting_for_100 = False
+            self._writer = LengthWriter(facts.content_length or 0)
+        else:
+            if self._is_client:
+                raise LocalProtocolError("a client sends no responses")
+            headers, framing = self._framed(status_code, headers)
+            self._begin_response(status_code, b"1.1", facts_of(headers))
+            self._writer = self._writer_for(framing)
+        return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status_code, reason, headers._block or headers.block)
+
+    def _framed(self, status_code: int, headers: Headers) -> tuple[Headers, int]:
+        """Return a final response's fields with those of framing and persistence set right, and its framing."""
+        facts = facts_of(headers)
+        method = self._request_method
+        if status_code == 204 or (method == b"CONNECT" and status_code < 300):
+            for name in _FRAMING_FIELDS:  # none of them may stand there (RFC 9110 §8.6, RFC 9112 §6.1)
+                headers = headers.replaced(name)
+            facts = facts_of(headers)
+        # The answer to HEAD has the fields that the answer to GET would have, and no body (RFC 9110 §9.3.2).
+        framing = response_framing(b"GET" if method == b"HEAD" else method, status_code, facts)
+        old_client = self._their_http_version is None or self._their_http_version == b"1.0"
+        closing = not self._state.keep_alive
+        if framing < 0:
+            headers = headers.replaced(b"Content-Length").replaced(b"Transfer-Encoding")
+            if old_client:
+                framing = CLOSE_DELIMITED
+                closing = closing or method != b"HEAD"
+            else:
+                framing = CHUNKED
+                headers = headers.replaced(b"Transfer-Encoding", b"chunked")
+        if closing:
+            headers = _with_option(headers, b"close", instead_of=b"keep-alive")
+        elif self._their_http_version == b"1.0" and not (facts.close or facts.keep_alive):
+            # An HTTP/1.0 client asked for persistence, and takes silence for a no (RFC 9112 §9.3, appendix C.2.2).
+            headers = _with_option(headers, b"keep-alive", instead_of=b"close")
+        return headers, 0 if method == b"HEAD" else framing
+
+    def _give_data(self, data: Any) -> list[Any]:
+        """Enter a piece of our body in the state and return what to send for it."""
+        joint = self._state
+        writer = self._writer
+        if (joint.client if self._is_client else joint.server) is not SEND_BODY or writer is None:
+            raise self._forbidden(Data, self.our_role)
+        if self._is_client:
+            self._waiting_for_100 = False
+        return writer.data(data)
+
+    def _give_end(self, trailers: Headers) -> bytes:
+        """Enter the end of our message in the state and return what to send for it."""
+        joint = self._state
+        following = (joint.by_client if self._is_client else joint.by_server).get(EndOfMessage)
+        writer = self._writer
+        if following is None or writer is None:
+            raise self._forbidden(EndOfMessage, self.our_role)
+        self._state = following
+        if self._is_client:
+            self._waiting_for_100 = False
+        return writer.end(trailers)
+
+    def _give_close(self) -> None:
+        """Enter in the state that we send no more."""
+        following = (self._state.by_client if self._is_client else self._state.by_server).get(ConnectionClosed)
+        if following is None:
+            raise self._forbidden(ConnectionClosed, self.our_role)
+        self._state = following
+
+    def _writer_for(self, framing: int) -> BodyWriter:
+        if framing == CHUNKED:
+            return ChunkedWriter()
+        return CloseDelimitedWriter() if framing == CLOSE_DELIMITED else LengthWriter(framing)
+
+    # -- between exchanges -------------------------------------------------------------------------------------------
+
+    def send_failed(self) -> None:
+        """Tell that bytes got from here could not be sent, or not all: our state is ERROR now, whatever it was.
+
+        A cancelled or failed send leaves the connection in a state that only the peer knows, and the bytes cannot be taken
+        back; without this call the connection would look as if it could be used again.
+        """
+        self._fail(ours=True)
+
+    def start_next_cycle(self) -> None:
+        """Begin the next exchange on this connection; bytes of a pipelined request stay where they are.
+
+        Raises:
+          LocalProtocolError: not both sides are DONE. The connection stays as it was.
+        """
+        following = self._state.next_cycle
+        if following is None:
+            raise LocalProtocolError(f"not in a reusable state: {self.states}")
+        self._state = following
+        self._reader = self._writer = self._request_method = None
+        self._waiting_for_100 = False
+
+    @property
+    def _trailers(self) -> Headers:
+        return NO_TRAILERS if self._reader is None else self._reader.trailers
+
+
+def _with_option(headers: Headers, option: bytes, *, instead_of: bytes) -> Headers:
+    """Return ``headers`` with a connection option added and another removed (RFC 9110 §7.6.1)."""
+    present = headers.by_name.get(b"connection", b"").lower().split(b",")
+    options = {each for each in (item.strip(b" \t") for item in present) if each}
+    options.discard(instead_of)
+    options.add(option)
+    return headers.replaced(b"Connection", *sorted(options))

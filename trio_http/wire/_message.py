@@ -1,0 +1,319 @@
+"""The message face: whole heads and whole messages in one step, for programs that care about time.
+
+It stands on the same engine as the h11 face and makes the same decisions; it only leaves out the events between. Server and
+client of this package use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from ._body import BodyReader
+from ._engine import Engine
+from ._errors import LocalProtocolError, RemoteProtocolError
+from ._events import check_hosts, check_reason, checked_status
+from ._grammar import as_bytes, check_method, check_target
+from ._head import RequestHead, ResponseHead
+from ._headers import Headers, HeadersInput
+from ._limits import STRICT, Leniency, Limits
+from ._sentinels import (
+    CLOSED,
+    DONE,
+    ERROR,
+    IDLE,
+    MIGHT_SWITCH_PROTOCOL,
+    NEED_DATA,
+    PAUSED,
+    SEND_BODY,
+    SEND_RESPONSE,
+    SWITCHED_PROTOCOL,
+    Sentinel,
+)
+from ._state import State
+from ._writers import REASONS, STATUS_LINES
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SWITCHING = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
+_EMPTY = Headers()
+_DEFAULT_LIMITS = Limits()
+
+_HEAD_DUE = frozenset([IDLE, SEND_RESPONSE])
+_FRAMING_NAMES = frozenset([b"content-length", b"transfer-encoding"])
+_TELLING = frozenset([*_FRAMING_NAMES, b"connection", b"upgrade"])
+_PLAIN_STATUS_LINES = {
+    status: line for status, line in STATUS_LINES.items() if status >= 200 and status not in (204, 304)
+}
+
+# Methods whose request says so when it has no content: they anticipate some (RFC 9110 §8.6).
+_ANTICIPATING = frozenset([b"POST", b"PUT", b"PATCH"])
+
+
+class MessageConnection(Engine):
+    """One side of an HTTP/1.1 connection, without I/O, by whole heads and messages.
+
+    Args:
+      our_role: CLIENT or SERVER.
+      limits: bounds on what is received.
+      lenient: departures from strictness on what is received.
+
+    Raises:
+      ValueError: ``our_role`` is neither.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self, our_role: State, limits: Limits = _DEFAULT_LIMITS, lenient: frozenset[Leniency] = STRICT
+    ) -> None:
+        super().__init__(our_role, limits, lenient)
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def next_head(self) -> RequestHead | ResponseHead | type[Sentinel]:
+        """Return the next head that the received bytes make up.
+
+        Returns:
+          A `RequestHead` for a server, a `ResponseHead` for a client, interim ones too; NEED_DATA when more bytes are
+          needed first; PAUSED when the peer's bytes belong to a later exchange or to another protocol; CLOSED when the peer
+          has ended the connection where it may.
+
+        Raises:
+          RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each further call raises.
+          LocalProtocolError: the body of the last message was not read to its end.
+        """
+        joint = self._state
+        state = joint.server if self._is_client else joint.client
+        try:
+            if state in _HEAD_DUE:
+                head = self._take_response_head() if self._is_client else self._take_request_head()
+                if head is not None:
+                    if head.framing == 0:
+                        joint = self._state
+                        if (joint.server if self._is_client else joint.client) is SEND_BODY:
+                            self._end_theirs()  # else what came was interim, or a switch of protocols
+                    return head
+                if not self._buffer.closed:
+                    return NEED_DATA
+                self._take_close()
+                return CLOSED
+            if state is ERROR:
+                raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
+            if state is not SEND_BODY:
+                return self._head_after_end(state)
+        except BaseException:
+            self._fail(ours=False)
+            raise
+        raise LocalProtocolError("the body comes first: read it to its end")
+
+    def _head_after_end(self, state: State) -> type[Sentinel]:
+        """Answer for a peer that has no head due (see `next_head`)."""
+        if state in _SWITCHING:
+            return PAUSED
+        if len(self._buffer):
+            if state is DONE and not self._is_client:
+                return PAUSED
+            raise self._excess_error()
+        if not self._buffer.closed:
+            return NEED_DATA
+        self._take_close()
+        return CLOSED
+
+    def next_data(self) -> bytes | type[Sentinel]:
+        """Return the next piece of the body under way.
+
+        Returns:
+          Bytes, at least one: all that is here, however many chunks it came in; ``b""`` when the body is complete, and the
+          message with it; NEED_DATA when more bytes are needed first.
+
+        Raises:
+          RemoteProtocolError: the peer broke the framing, or ended the connection within the body. What came before was
+            returned before.
+          LocalProtocolError: no body is under way.
+        """
+        joint = self._state
+        state = joint.server if self._is_client else joint.client
+        reader = self._reader
+        if state is not SEND_BODY or reader is None:
+            if state is ERROR:
+                raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
+            if reader is not None:
+                return b""  # the message is complete already
+            raise LocalProtocolError(f"no body is under way, the peer's state is {state}")
+        try:
+            piece = reader.read(self._buffer)
+            if piece == b"":
+                self._end_theirs()
+        except BaseException:
+            self._fail(ours=False)
+            raise
+        if piece is None:
+            return NEED_DATA
+        if piece:
+            self._waiting_for_100 = False
+            if reader.chunk_end and len(self._buffer):
+                return self._with_further_chunks(piece, reader)
+        return piece
+
+    def _with_further_chunks(self, piece: bytes, reader: BodyReader) -> bytes:
+        pieces = [piece]
+        try:
+            while further := reader.read(self._buffer):
+                pieces.append(further)
+        except RemoteProtocolError:
+            pass  # nothing was used: the next call meets the error again, and raises it
+        return b"".join(pieces)  # the end, if it is here, is told by the next call
+
+    @property
+    def trailers(self) -> Headers:
+        """The trailer section of the message that came last; empty before its end, and without one."""
+        return self._trailers
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def send_request(
+        self, method: bytes | str, target: bytes | str, headers: HeadersInput, content: bytes | None = None
+    ) -> bytes:
+        """Return a request to send.
+
+        Args:
+          method, target: as they shall stand on the wire.
+          headers: the header section, with a Host.
+          content: the whole body, which completes the message; a Content-Length is added when no framing field is there
+            and either the content or the method asks for one. None: the head alone, and the body follows by its framing.
+
+        Raises:
+          LocalProtocolError: a part breaks the grammar, and the connection is as it was; or the message may not be sent
+            now or contradicts itself, and our state is ERROR. Nothing was written.
+        """
+        method, target = as_bytes(method), as_bytes(target)
+        if type(headers) is not Headers:
+            headers = Headers(headers)
+        check_method(method)
+        check_target(target)
+        check_hosts(headers, b"1.1")
+        with_content = bool(content) or (content is not None and method in _ANTICIPATING)
+        if with_content and _FRAMING_NAMES.isdisjoint(headers.by_name):
+            headers = headers.replaced(b"Content-Length", b"%d" % len(content or b""))
+        if content is None:
+            return self._sent(self._give_request_head, method, target, headers)
+        return self._sent(self._whole_request, method, target, headers, content)
+
+    def _whole_request(self, method: bytes, target: bytes, headers: Headers, content: bytes) -> bytes:
+        head = self._give_request_head(method, target, headers)
+        body = self._give_data(content) if content else []
+        return b"".join([head, *body, self._give_end(_EMPTY)])
+
+    def send_response(
+        self,
+        status_code: int,
+        headers: HeadersInput,
+        content: bytes | None = None,
+        *,
+        reason: bytes | str | None = None,
+        common: Headers = _EMPTY,
+    ) -> bytes:
+        """Return a response to send.
+
+        Args:
+          status_code: below 200 for an interim response, which has no content.
+          headers: the header section.
+          content: the whole body, which completes the message; a Content-Length is added when no framing field is there.
+            The answer to HEAD has the length and not the content. None: the head alone, and the body follows.
+          reason: the reason phrase; None for the registered one.
+          common: field lines to add unless ``headers`` has the name; each name once. Made to be the same object for many
+            responses.
+
+        Raises:
+          LocalProtocolError: a part breaks the grammar, and the connection is as it was; or the message may not be sent
+            now or contradicts itself, and our state is ERROR. Nothing was written.
+        """
+        if type(headers) is not Headers:
+            headers = Headers(headers)
+        answered = self._state.answered
+        line = _PLAIN_STATUS_LINES.get(status_code)
+        if (
+            answered is not None
+            and line is not None
+            and content is not None
+            and reason is None
+            and self._plain
+            and not self._is_client
+            and _TELLING.isdisjoint(headers.by_name)
+        ):
+            # The usual response, by the shortest way; the longer one below makes the same of it.
+            self._state = answered
+            self._waiting_for_100 = False
+            return b"%s%s%sContent-Length: %d\r\n\r\n%s" % (
+                line,
+                headers._block or headers.block,
+                common.block if common.by_name.keys().isdisjoint(headers.by_name) else _missing(common, headers).block,
+                len(content),
+                content,
+            )
+        if common:
+            missing = _missing(common, headers)
+            headers = Headers([*headers.raw_items(), *missing.raw_items()])
+        status_code = checked_status(status_code, interim=isinstance(status_code, int) and status_code < 200)
+        phrase = REASONS.get(status_code, b"") if reason is None else as_bytes(reason)
+        check_reason(phrase)
+        if status_code < 200:
+            if content:
+                raise LocalProtocolError("an interim response has no content", section="RFC 9110 §15.2")
+            return self._sent(self._give_interim, status_code, phrase, headers)
+        if content is None:
+            return self._sent(self._give_response_head, status_code, phrase, headers)
+        if _FRAMING_NAMES.isdisjoint(headers.by_name) and (content or status_code not in (204, 304)):
+            headers = headers.replaced(b"Content-Length", b"%d" % len(content))
+        return self._sent(self._whole_response, status_code, phrase, headers, content)
+
+    def _whole_response(self, status_code: int, reason: bytes, headers: Headers, content: bytes) -> bytes:
+        head = self._give_response_head(status_code, reason, headers)
+        if self.our_state is not SEND_BODY:  # a switch to another protocol, by CONNECT
+            if content:
+                raise LocalProtocolError("the answer that opens a tunnel has no content", section="RFC 9110 §9.3.6")
+            return head
+        body = self._give_data(content) if content and self._request_method != b"HEAD" else []
+        return b"".join([head, *body, self._give_end(_EMPTY)])
+
+    def send_data(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Return what to send for a piece of the body; perhaps nothing.
+
+        Raises:
+          LocalProtocolError: no body is due, or it exceeds its declared length. Our state is ERROR.
+        """
+        return b"".join(self._sent(self._give_data, data))
+
+    def send_end(self, trailers: HeadersInput = ()) -> bytes:
+        """Return what to send at the end of the message; perhaps nothing.
+
+        Args:
+          trailers: the trailer section; needs the chunked coding.
+
+        Raises:
+          LocalProtocolError: no message is under way, or its body is short of its declared length. Our state is ERROR.
+        """
+        trailers = trailers if isinstance(trailers, Headers) else Headers(trailers)
+        return self._sent(self._give_end, trailers)
+
+    def send_close(self) -> None:
+        """Enter in our state that we send no more; close the connection, or our half of it, after that."""
+        self._sent(self._give_close)
+
+    def _sent(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.our_state is ERROR:
+            raise LocalProtocolError("nothing can be sent: our state is ERROR")
+        try:
+            return step(*args, **kwargs)
+        except BaseException:
+            self._fail(ours=True)
+            raise
+
+
+
+def _missing(common: Headers, headers: Headers) -> Headers:
+    """Return the field lines of ``common`` whose names ``headers`` has not."""
+    present = headers.by_name.keys()
+    return Headers([pair for pair in common.raw_items() if pair[0].lower() not in present])

@@ -1,0 +1,141 @@
+"""Sections of field lines: finding where one ends, and taking it apart.
+
+The verdict on a section must not depend on how its bytes arrived. So whatever is refused before a section is complete is
+refused at a position, and a position that comes first wins, whether the section is here whole or in part: the first byte,
+then a bare LF, then the limit. Everything else is judged only when the section is complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ._buffer import ReceiveBuffer
+from ._errors import RemoteProtocolError, shown
+from ._grammar import CRLF, KNOWN_NAMES, fold_name
+from ._headers import Headers, Pair
+from ._rules import Rules
+
+# What one connection remembers of its peer's field lines: enough for a browser's, which has about 15 of up to 130 bytes, and
+# at most 16 KiB for one that never repeats itself.
+KNOWN_LINES = 64
+KNOWN_LINE_BYTES = 256
+
+_WHITESPACE = frozenset([b" ", b"\t"])
+_SECTION_END = b"\r\n\r\n"
+_LENIENT_END = re.compile(rb"\n\r?\n")
+_LENIENT_LINE_END = re.compile(rb"\r?\n")
+# obs-fold = OWS CRLF RWS (RFC 9112 §5.2). The OWS is left alone: to match it would take quadratic time on long runs of it.
+_OBS_FOLD = re.compile(rb"\r\n[ \t]+")
+
+
+def take_section(
+    buffer: ReceiveBuffer, limit: int, rules: Rules, too_long: Callable[[bytes], RemoteProtocolError]
+) -> bytes | None:
+    """Use a section with the empty line that ends it, and return it without that line and the CRLF before.
+
+    Args:
+      limit: the most bytes it may have, the empty line included.
+      too_long: makes the error for a section that does not end within ``limit``, from its first ``limit`` bytes.
+
+    Returns:
+      The section's lines, joined by CRLF; None while its end is not here.
+    """
+    data, start = buffer.data, buffer.pos
+    if rules.bare_lf:
+        found = _LENIENT_END.search(data, max(start, buffer.scanned - 2), start + limit)
+        if found is not None:
+            section = bytes(memoryview(data)[start : found.start()]).removesuffix(b"\r")
+            buffer.pos = buffer.scanned = found.end()
+            return _LENIENT_LINE_END.sub(CRLF, section)
+    else:
+        end = data.find(_SECTION_END, max(start, buffer.scanned - 3), start + limit)
+        if end >= 0:
+            section = data[start:end]
+            buffer.pos = buffer.scanned = end + 4
+            return section if isinstance(section, bytes) else bytes(section)
+        refuse_bare_lf(buffer, start + limit)
+    if len(data) - start >= limit:
+        raise too_long(bytes(memoryview(data)[start : start + limit]))
+    buffer.scanned = len(data)
+    return None
+
+
+def refuse_bare_lf(buffer: ReceiveBuffer, end: int) -> None:
+    """Refuse a line that ends in LF alone, among the bytes before ``end`` that were not looked at yet."""
+    data = buffer.data
+    at = data.find(b"\n", buffer.scanned, end)
+    while at >= 0:
+        if at == buffer.pos or data[at - 1] != 0x0D:
+            raise bare_lf_error(bytes(memoryview(data)[buffer.pos : at + 1]))
+        at = data.find(b"\n", at + 1, end)
+
+
+def find_bare_lf(section: bytes) -> RemoteProtocolError | None:
+    """Return the error for the first LF in ``section`` that ends a line alone, or None without one.
+
+    A section that arrives in parts is refused at that LF, so it outranks whatever else is wrong with a whole one.
+    """
+    if section.count(b"\n") == section.count(CRLF):
+        return None
+    at = section.find(b"\n")
+    while section[at - 1 : at] == b"\r":
+        at = section.find(b"\n", at + 1)
+    return bare_lf_error(section[: at + 1])
+
+
+def bare_lf_error(data: bytes) -> RemoteProtocolError:
+    """Return the error for ``data``, whose last byte is an LF that ends a line alone."""
+    line = data[data.rfind(b"\n", 0, -1) + 1 :]
+    return RemoteProtocolError(f"line {shown(line)} ends in LF, expected CRLF", section="RFC 9112 §2.2")
+
+
+def parse_fields(section: bytes, rules: Rules, most: int, known: dict[bytes, Pair]) -> Headers:
+    """Take field lines apart (RFC 9112 §5).
+
+    Args:
+      section: the lines, joined by CRLF; not empty.
+      most: field lines allowed; more is 431.
+      known: lines that were taken apart before, each with its pair. Most peers say most things again and again; looking a
+        line up costs a fifth of taking it apart. New lines are added to it, within bounds.
+    """
+    lines = section.split(CRLF)
+    if len(lines) > most:
+        raise RemoteProtocolError(f"{len(lines)} field lines, at most {most} are allowed", 431)
+    items: list[Any] = list(map(known.get, lines))
+    if None in items:
+        for i, item in enumerate(items):
+            if item is None:
+                line = lines[i]
+                name, colon, value = line.partition(b":")
+                lower = KNOWN_NAMES.get(name) or fold_name(name)
+                if lower is None or not colon or 0 in line.translate(rules.value_marks):
+                    if line[:1] in _WHITESPACE and i > 0 and rules.unfold:
+                        return parse_fields(_OBS_FOLD.sub(b" ", section), rules, most, known)
+                    raise _line_error(line, i, rules)
+                items[i] = item = (lower, value.strip(b" \t"))
+                if len(line) <= KNOWN_LINE_BYTES:
+                    if len(known) >= KNOWN_LINES:
+                        known.clear()
+                    known[line] = item
+    return Headers._checked(items, lines)
+
+
+def _line_error(line: bytes, number: int, rules: Rules) -> RemoteProtocolError:
+    name, colon, _ = line.partition(b":")
+    at = line.translate(rules.value_marks).find(0)
+    if at >= 0:
+        left = line[at:]
+        what = "bare CR" if left[:1] == b"\r" else f"control character {left[:1]!r}"
+        rule = "RFC 9112 §2.2" if left[:1] == b"\r" else "RFC 9110 §5.5"
+        return RemoteProtocolError(f"{what} in the field line {shown(line)}", section=rule)
+    if line[:1] in _WHITESPACE:
+        if number == 0:
+            return RemoteProtocolError(f"whitespace before the first field line {shown(line)}", section="RFC 9112 §2.2")
+        return RemoteProtocolError(f"folded field line {shown(line)}", section="RFC 9112 §5.2")
+    if not colon:
+        return RemoteProtocolError(f"field line {shown(line)} without a colon", section="RFC 9112 §5")
+    if name[-1:] in _WHITESPACE:
+        return RemoteProtocolError(f"whitespace before the colon in {shown(line)}", section="RFC 9112 §5.1")
+    return RemoteProtocolError(f"illegal field name {shown(name)}, expected a token", section="RFC 9110 §5.1")
