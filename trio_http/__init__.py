@@ -1,0 +1,68 @@
+"""HTTP/1.1 for Trio, made of structured concurrency: a wire layer without I/O, a server and a client.
+
+The public names are loaded when they are first used, so that ``import trio_http.wire`` alone loads neither trio nor anything
+else that it does not need.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._errors import ClientDisconnected as ClientDisconnected
+    from ._errors import ConnectFailed as ConnectFailed
+    from ._errors import ConnectionLost as ConnectionLost
+    from ._errors import ContentTooLarge as ContentTooLarge
+    from ._errors import HTTPError as HTTPError
+    from ._errors import HTTPException as HTTPException
+    from ._errors import InvalidRequest as InvalidRequest
+    from ._errors import PoolClosed as PoolClosed
+    from ._errors import RequestFacts as RequestFacts
+    from ._errors import RequestFailed as RequestFailed
+    from ._errors import ResponseIncomplete as ResponseIncomplete
+    from ._errors import ResponseInvalid as ResponseInvalid
+    from ._errors import StatusError as StatusError
+    from .messages import Headers as Headers
+    from .messages import MessageBody as MessageBody
+    from .messages import Response as Response
+    from .server import ConnectionInfo as ConnectionInfo
+    from .server import Handler as Handler
+    from .server import Request as Request
+    from .server import RequestBody as RequestBody
+    from .server import ResponseStream as ResponseStream
+    from .server import Server as Server
+    from .server import ServerConfig as ServerConfig
+    from .server import ServerTimes as ServerTimes
+    from .server import serve_connection as serve_connection
+    from .server import serve_tcp as serve_tcp
+    from .wire import Leniency as Leniency
+    from .wire import Limits as Limits
+
+__version__ = "0.1.0.dev0"
+
+_HOMES: Final = {
+    "._errors": (
+        "ClientDisconnected ConnectFailed ConnectionLost ContentTooLarge HTTPError HTTPException InvalidRequest PoolClosed"
+        " RequestFacts RequestFailed ResponseIncomplete ResponseInvalid StatusError"
+    ),
+    ".messages": "Headers MessageBody Response",
+    ".server": (
+        "ConnectionInfo Handler Request RequestBody ResponseStream Server ServerConfig ServerTimes serve_connection serve_tcp"
+    ),
+    ".wire": "Leniency Limits",
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'trio_http' has no attribute {name!r}")
+    value = getattr(import_module(home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

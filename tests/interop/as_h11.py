@@ -1,7 +1,8 @@
 """Runs programs written for h11 on `trio_http.wire`: ``python as_h11.py PROGRAM [URL]``.
 
-The replacement is made before anything of the program is imported, by nothing but `sys.modules`. A server prints the port
-it listens on and serves until it is terminated; a client prints what it saw, as one line of JSON.
+The replacement is made before anything of the program is imported, by nothing but `sys.modules`. A server
+prints the port it listens on and serves until it is terminated; a client prints what it saw, as one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def users() -> dict[str, str]:
 async def app(
     scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """Answer ``/users`` with what knows h11, anything else with the request's body; echo WebSocket messages."""
+    """Answer ``/users`` with what knows h11, anything else with the request's body; echo WebSocket
+    messages."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
@@ -79,14 +81,14 @@ def listening() -> socket.socket:
 
 
 def uvicorn() -> None:
-    import uvicorn  # noqa: PLC0415 - not before the replacement, and only what the program needs
+    import uvicorn
 
     config = uvicorn.Config(app, http="h11", ws="wsproto", loop="asyncio", log_level="error", lifespan="off")
     uvicorn.Server(config).run(sockets=[listening()])
 
 
 def _hypercorn_config(sock: socket.socket) -> Any:
-    from hypercorn.config import Config  # noqa: PLC0415
+    from hypercorn.config import Config
 
     config = Config()
     config.bind = [f"fd://{sock.fileno()}"]
@@ -95,22 +97,22 @@ def _hypercorn_config(sock: socket.socket) -> Any:
 
 
 def hypercorn_trio() -> None:
-    import trio  # noqa: PLC0415
-    from hypercorn.trio import serve  # noqa: PLC0415
+    import trio
+    from hypercorn.trio import serve
 
     sock = listening()
     trio.run(serve, app, _hypercorn_config(sock))
 
 
 def hypercorn_asyncio() -> None:
-    from hypercorn.asyncio import serve  # noqa: PLC0415
+    from hypercorn.asyncio import serve
 
     sock = listening()
-    asyncio.run(serve(app, _hypercorn_config(sock)))  # type: ignore[arg-type]
+    asyncio.run(serve(app, _hypercorn_config(sock)))
 
 
 def httpcore_sync(url: str) -> Any:
-    import httpcore  # noqa: PLC0415
+    import httpcore
 
     seen: list[Any] = []
     with httpcore.ConnectionPool() as pool:
@@ -128,8 +130,8 @@ def httpcore_sync(url: str) -> Any:
 
 
 def httpcore_trio(url: str) -> Any:
-    import httpcore  # noqa: PLC0415
-    import trio  # noqa: PLC0415
+    import httpcore
+    import trio
 
     async def pieces() -> Any:
         yield b"in "
@@ -154,7 +156,7 @@ def httpcore_trio(url: str) -> Any:
 
 
 def httpx_sync(url: str) -> Any:
-    import httpx  # noqa: PLC0415
+    import httpx
 
     seen: list[Any] = []
     with httpx.Client(trust_env=False) as client:
@@ -166,13 +168,13 @@ def httpx_sync(url: str) -> Any:
         seen.append([response.status_code, response.text])
         with client.stream("POST", url + "/chunked", content=b"x" * 100_000) as response:
             seen.append([response.status_code, sum(len(part) for part in response.iter_raw())])
-        seen.append(len(client._transport._pool.connections))  # type: ignore[attr-defined]
+        seen.append(len(client._transport._pool.connections))
     return seen
 
 
 def httpx_trio(url: str) -> Any:
-    import httpx  # noqa: PLC0415
-    import trio  # noqa: PLC0415
+    import httpx
+    import trio
 
     async def pieces() -> Any:
         yield b"in "
@@ -190,7 +192,7 @@ def httpx_trio(url: str) -> Any:
             seen.append([response.status_code, response.text])
             async with client.stream("POST", url + "/chunked", content=b"x" * 100_000) as response:
                 seen.append([response.status_code, sum([len(part) async for part in response.aiter_raw()])])
-            seen.append(len(client._transport._pool.connections))  # type: ignore[attr-defined]
+            seen.append(len(client._transport._pool.connections))
         return seen
 
     return trio.run(main)
@@ -198,16 +200,19 @@ def httpx_trio(url: str) -> Any:
 
 def wsproto_pair() -> Any:
     """Let wsproto shake hands with itself, both of its ends being on the replacement."""
-    import wsproto  # noqa: PLC0415
-    from wsproto import events  # noqa: PLC0415
+    import wsproto
+    from wsproto import events
 
     client = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
     server = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
-    # The first message comes in one piece with the request's answer: what lies behind a 101 must be handed over.
+    # The first message comes in one piece with the request's answer: what lies behind a 101 must be handed
+    # over.
     server.receive_data(client.send(events.Request(host="a", target="/chat", subprotocols=["x"])))
     request = next(server.events())
     assert isinstance(request, events.Request)
-    client.receive_data(server.send(events.AcceptConnection(subprotocol="x")) + server.send(events.TextMessage("hi")))
+    client.receive_data(
+        server.send(events.AcceptConnection(subprotocol="x")) + server.send(events.TextMessage("hi"))
+    )
     accepted, message = client.events()
     assert isinstance(accepted, events.AcceptConnection)
     assert isinstance(message, events.TextMessage)
@@ -215,7 +220,9 @@ def wsproto_pair() -> Any:
     other = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
     refusing.receive_data(other.send(events.Request(host="a", target="/chat")))
     list(refusing.events())
-    other.receive_data(refusing.send(events.RejectConnection(status_code=403, headers=[(b"content-length", b"0")])))
+    other.receive_data(
+        refusing.send(events.RejectConnection(status_code=403, headers=[(b"content-length", b"0")]))
+    )
     rejected = next(other.events())
     assert isinstance(rejected, events.RejectConnection)
     return [request.target, accepted.subprotocol, message.data, rejected.status_code]

@@ -1,7 +1,7 @@
 """Programs written for h11, unmodified, with `trio_http.wire` in h11's place.
 
-Each runs in a process of its own, where `as_h11.py` makes the replacement; here the other end of the wire is the standard
-library, or wsproto on the real h11, so that no mistake of ours can cancel itself out.
+Each runs in a process of its own, where `as_h11.py` makes the replacement; here the other end of the wire is
+the standard library, or wsproto on the real h11, so that no mistake of ours can cancel itself out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ ENGINES = {
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """Start a server and return its name and port."""
-    with subprocess.Popen([sys.executable, RUNNER, request.param], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, RUNNER, request.param], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             yield request.param, int(process.stdout.readline())
@@ -134,7 +136,10 @@ def test_head_is_answered_without_a_body(server: tuple[str, int]) -> None:
 
 
 def test_an_expectation_is_met_before_the_body_is_sent(raw: socket.socket) -> None:
-    raw.sendall(b"POST /e HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
+    raw.sendall(
+        b"POST /e HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
+        b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
     interim = read_until(raw, b"\r\n\r\n")
     assert interim.startswith(b"HTTP/1.1 100 ")
     raw.sendall(b"body")
@@ -207,7 +212,11 @@ def test_a_web_socket_is_opened_and_echoes(raw: socket.socket) -> None:
 def run(program: str, *arguments: str) -> Any:
     """Run a client to its end and return what it saw, once it has proved what it ran on."""
     done = subprocess.run(
-        [sys.executable, RUNNER, program, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+        [sys.executable, RUNNER, program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -243,7 +252,9 @@ class Echo(http.server.BaseHTTPRequestHandler):
     def answer(self, body: bytes) -> None:
         chunked = self.path == "/chunked"
         self.send_response(200)
-        self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body)))))
+        self.send_header(
+            *(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body))))
+        )
         self.end_headers()
         for start in range(0, len(body), 1000) if chunked else ():
             piece = body[start : start + 1000]

@@ -1,10 +1,13 @@
-"""The table of differences: every way in which `trio_http.wire` departs from h11 or httptools on purpose, as data.
+"""The table of differences: every way in which `trio_http.wire` departs from h11 or httptools on purpose, as
+data.
 
-Three uses: the differential test explains what it finds by the rows of `RECEIVED` and fails on the rest; tests of single
-departures name theirs by `row`; and the reference page on h11 is written from it (``python tests/wire/differences.py``).
+Three uses: the differential test explains what it finds by the rows of `RECEIVED` and fails on the rest;
+tests of single departures name theirs by `row`; and the reference page on h11 is written from it (``python
+tests/wire/differences.py``).
 
-A row's ``holds`` looks at the input, from where the message begins on which the parsers part, and never at what our own
-parser thought of it; so a row cannot excuse a mistake in input that has not what the row speaks of.
+A row's ``holds`` looks at the input, from where the message begins on which the parsers part, and never at
+what our own parser thought of it; so a row cannot excuse a mistake in input that has not what the row speaks
+of.
 """
 
 from __future__ import annotations
@@ -12,8 +15,15 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+
+from tests.wire import sight
+from tests.wire.sight import Sight, sights
 
 if TYPE_CHECKING:
     from tests.wire.differential import Difference
@@ -32,7 +42,8 @@ class Row:
       wish: the row of the project's list of features, as in "W1"; empty when it has none.
       leniency: the `Leniency` that makes ours do as h11 does; empty without one.
       peers: whose behaviour ``theirs`` is.
-      kinds: "strict" when only we refuse, "lenient" when only they do, "facts" when the accepted message differs.
+      kinds: "strict" when only we refuse, "lenient" when only they do,
+      "facts" when the accepted message differs.
       status: the hint of our error, for "strict".
       holds: tells whether an input has what the row speaks of; None when no input can show it.
       example, method: an input on which the row is an explanation; ``method`` as in `Input`.
@@ -54,335 +65,190 @@ class Row:
     method: bytes | None = None
 
 
-# ------------------------------------------------------------------------------------------------ looking at an input
-
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]*)([^\n]*)\n")
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_EXTENSION = re.compile(
-    rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*", re.DOTALL
-)
-_HOST = re.compile(
-    rb"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f][0-9A-Fa-f])*|\[(?:[0-9A-Fa-f:.]+|v[0-9A-Fa-f]+\.[^\]\[/?#@\s]+)\])(?::\d*)?"
-)
-
-
-class Sight:
-    """An input from where a message begins, split as leniently as can be, to see what it has.
-
-    Attributes:
-      skipped: the empty lines before the message.
-      head: the head's lines without their ends, the start line first.
-      whole: the empty line that ends the head is there.
-      body: what follows the head.
-    """
-
-    def __init__(self, difference: Difference) -> None:
-        self.difference = difference
-        self.item = difference.item
-        region = difference.region
-        if self.item.method is not None:
-            region = _without_interim(region)
-        self.region = region
-        start = re.match(rb"[\r\n]*", region)
-        assert start is not None
-        self.skipped = start[0]
-        end = re.compile(rb"\n\r?\n").search(region, start.end())
-        self.whole = end is not None
-        section = region[start.end() : end.start() if end else len(region)]
-        self.section = section
-        self.head = [line.removesuffix(b"\r") for line in section.split(b"\n")]
-        self.body = region[end.end() :] if end else b""
-        self.start = self.head[0]
-        self.fields: list[tuple[bytes, bytes]] = []
-        for line in self.head[1:]:
-            name, _, value = line.partition(b":")
-            self.fields.append((name.strip(b" \t").lower(), value.strip(b" \t")))
-
-    def values(self, name: bytes) -> list[bytes]:
-        return [value for other, value in self.fields if other == name]
-
-    @property
-    def version(self) -> bytes:
-        words = self.start.split(b" ")
-        return words[0] if self.item.method is not None else words[-1]
-
-    @property
-    def target(self) -> bytes:
-        """All between the first and the last space of a request line."""
-        return self.start.partition(b" ")[2].rpartition(b" ")[0]
-
-    @property
-    def chunked(self) -> bool:
-        return b"chunked" in b",".join(self.values(b"transfer-encoding")).lower()
-
-    def chunks(self) -> list[tuple[bytes, bytes]]:
-        """Return each chunk line's digits and what follows them, its CR included, as far as the lines can be followed."""
-        found: list[tuple[bytes, bytes]] = []
-        pos = 0
-        self.behind_chunks = b""
-        self.bare_lf_behind_data = False
-        while self.chunked and pos <= len(self.body) and (line := _CHUNK_LINE.match(self.body, pos)):
-            found.append((line[1], line[2]))
-            self.behind_chunks = self.body[line.end() :]
-            size = int(line[1] or b"0", 16)
-            if not size:
-                break
-            pos = line.end() + size
-            if pos < len(self.body):
-                self.bare_lf_behind_data |= self.body[pos : pos + 1] == b"\n"
-                pos += len(self.body[pos : pos + 2]) - len(self.body[pos : pos + 2].lstrip(b"\r\n"))
-        return found
-
-    def trailer_lines(self, *, raw: bool = False) -> list[bytes]:
-        """Return the trailer section's lines, if there is one; ``raw`` leaves their CR."""
-        chunks = self.chunks()
-        if not chunks or not chunks[-1][0] or int(chunks[-1][0], 16):
-            return []
-        section = re.compile(rb"(?:^|(?<=\n))\r?\n").split(self.behind_chunks, maxsplit=1)[0]
-        # What follows the last LF is no line yet.
-        return [line if raw else line.removesuffix(b"\r") for line in section.split(b"\n")[:-1]]
-
-    def field_lines(self) -> list[bytes]:
-        return self.head[1:] + self.trailer_lines()
-
-
-def _without_interim(region: bytes) -> bytes:
-    """Return ``region`` without the interim responses before its final one, unless they themselves are odd."""
-    while found := re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ -~]*\r\n(?:[A-Za-z-]+:[ -~]*\r\n)*\r\n").match(region):
-        region = region[found.end() :]
-    return region
-
-
-def _bare_lf(sight: Sight) -> bool:
-    head = sight.region[: len(sight.region) - len(sight.body)]
-    if re.search(rb"(?<!\r)\n", head):
-        return True
-    lines = [rest for _, rest in sight.chunks()] + sight.trailer_lines(raw=True)
-    if sight.bare_lf_behind_data or not all(line.endswith(b"\r") for line in lines):
-        return True
-    end = re.search(rb"(?:^|\n)(\r?)\n", sight.behind_chunks)
-    return end is not None and not end[1]
-
-
-def _folded(sight: Sight) -> bool:
-    return any(line[:1] in (b" ", b"\t") for line in sight.field_lines()[1:])
-
-
-def _controls(sight: Sight) -> bool:
-    control = re.compile(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]")
-    if any(control.search(line) for line in sight.field_lines()):
-        return True
-    return sight.item.method is not None and bool(control.search(sight.start))
-
-
-def _bad_extension(sight: Sight) -> bool:
-    for _, rest in sight.chunks():
-        extension = rest.removesuffix(b"\r")
-        if extension.lstrip(b" \t")[:1] == b";" and not _EXTENSION.fullmatch(extension):
-            return True
-    return False
-
-
-def _padded_extension(sight: Sight) -> bool:
-    """An extension that is well-formed, with whitespace before its semicolon."""
-    rests = [rest.removesuffix(b"\r") for _, rest in sight.chunks()]
-    return any(rest[:1] in (b" ", b"\t") and b";" in rest and _EXTENSION.fullmatch(rest) for rest in rests)
-
-
-def _padded_size(sight: Sight) -> bool:
-    return any(rest[:1] in (b" ", b"\t") or rest.removesuffix(b"\r")[-1:] in (b" ", b"\t") for _, rest in sight.chunks())
-
-
-def _kept_1_0(sight: Sight) -> bool:
-    before = sight.difference.index - 1
-    if before < 0:
-        return False
-    (_, _, version), fields, _, _ = sight.difference.ours.messages[before].facts()
-    options = b",".join(value for name, value in fields if name == b"connection").lower()
-    return version == b"1.0" and b"keep-alive" in options and b"close" not in options
-
-
-_NOT_IN_TRAILERS = (
-    b"content-length", b"transfer-encoding", b"host", b"connection", b"keep-alive", b"upgrade", b"te", b"trailer",
-)  # fmt: skip
-
-
-def _framing_trailer(sight: Sight) -> bool:
-    return any(line.partition(b":")[0].lower() in _NOT_IN_TRAILERS for line in sight.trailer_lines())
-
-
-def _over_head_limit(sight: Sight) -> bool:
-    return len(sight.region) - len(sight.skipped) - len(sight.body) > 16384
-
-
-def _unusual_version(sight: Sight) -> bool:
-    return sight.version not in (b"HTTP/1.1", b"HTTP/1.0") and bool(re.search(rb"HTTP/[0-9]\.[0-9]", sight.start))
-
-
-def _odd_first_byte(sight: Sight) -> bool:
-    first = sight.region[len(re.match(rb"(?:\r\n)*", sight.region)[0]) :][:1] if sight.item.method is None else sight.region[:1]  # type: ignore[index]
-    return first != b"" and not (re.match(_TOKEN, first) if sight.item.method is None else first == b"H")
-
-
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 BOTH = ("h11", "httptools")
 
-# ----------------------------------------------------------------------------------------------- what is received
+# ---- what is received
 
 RECEIVED: tuple[Row, ...] = (
     Row(
-        "BARE-LF", "LF alone ends a line in a head and a trailer section; in a chunk line it is waited past for ever",
-        "refused at the LF", "RFC 9112 §2.2 allows the repair, but a hop that does not repair sees other lines",
-        "W1, W33", "BARE_LF", BOTH, holds=_bare_lf, example=GET + b"X: y\n\r\n",
+        "BARE-LF",
+        "LF alone ends a line in a head and a trailer section; in a chunk line it is waited past for ever",
+        "refused at the LF",
+        "RFC 9112 §2.2 allows the repair, but a hop that does not repair sees other lines",
+        "W1, W33", "BARE_LF", BOTH, holds=sight.bare_lf, example=GET + b"X: y\n\r\n",
         example_httptools=b"\n" + GET + b"\r\n",
     ),
     Row(
-        "OBS-FOLD", "a folded field line in a request is joined", "refused in a request; joined in a response, as a client must",
+        "OBS-FOLD", "a folded field line in a request is joined",
+        "refused in a request; joined in a response, as a client must",
         "RFC 9112 §5.2: a server must reject it or replace it", "W2", "OBS_FOLD",
-        holds=lambda s: s.item.method is None and _folded(s), example=GET + b"X: a\r\n b\r\n\r\n",
+        holds=lambda s: s.item.method is None and sight.folded(s), example=GET + b"X: a\r\n b\r\n\r\n",
     ),
     Row(
-        "EMPTY-LINE", "an empty line before a request line is an error", "skipped", "RFC 9112 §2.2: a server should ignore it", "W4",
-        kinds=("lenient",), holds=lambda s: s.item.method is None and (s.region[:2] in (b"\r\n", b"\r")), example=b"\r\n" + GET + b"\r\n",
+        "EMPTY-LINE", "an empty line before a request line is an error", "skipped",
+        "RFC 9112 §2.2: a server should ignore it", "W4",
+        kinds=("lenient",), holds=lambda s: s.item.method is None and (s.region[:2] in (b"\r\n", b"\r")),
+        example=b"\r\n" + GET + b"\r\n",
     ),
     Row(
         "HOST-SYNTAX", "a Host of any shape is accepted", "refused unless it is `uri-host [ \":\" port ]`",
         "RFC 9112 §3.2 demands 400; a malformed Host opens routing attacks", "W7", peers=BOTH,
-        holds=lambda s: any(not _HOST.fullmatch(value) for value in s.values(b"host")), example=b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        holds=lambda s: any(not sight.HOST.fullmatch(value) for value in s.values(b"host")),
+        example=b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
     ),
     Row(
-        "VERSION", "any version of one digit, a dot and one digit is accepted", "only 1.0 and 1.1; the HTTP/2 preface is told by name",
-        "RFC 9110 §2.5, §15.6.6", "W8, W19", "MINOR_VERSION", BOTH, status=505, holds=_unusual_version, example=b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        "VERSION", "any version of one digit, a dot and one digit is accepted",
+        "only 1.0 and 1.1; the HTTP/2 preface is told by name",
+        "RFC 9110 §2.5, §15.6.6", "W8, W19", "MINOR_VERSION", BOTH, status=505, holds=sight.unusual_version,
+        example=b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
         example_httptools=b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
     ),
     Row(
-        "FRAGMENT", "`#` is part of the request target", "refused", "RFC 9112 §3.2: a fragment is never sent", "W12", peers=BOTH,
-        holds=lambda s: s.item.method is None and b"#" in s.target, example=b"GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
+        "FRAGMENT", "`#` is part of the request target", "refused", "RFC 9112 §3.2: a fragment is never sent",
+        "W12", peers=BOTH,
+        holds=lambda s: s.item.method is None and b"#" in s.target,
+        example=b"GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
-        "CONTROLS", "control characters other than NUL, CR, LF, VT and FF pass in field values and reasons", "refused",
-        "RFC 9110 §5.5; they forge lines in logs and terminals", "W15", "CONTROLS_IN_VALUE", holds=_controls, example=GET + b"X: a\x01\r\n\r\n",
+        "CONTROLS", "control characters other than NUL, CR, LF, VT and FF pass in field values and reasons",
+        "refused",
+        "RFC 9110 §5.5; they forge lines in logs and terminals", "W15", "CONTROLS_IN_VALUE",
+        holds=sight.controls,
+        example=GET + b"X: a\x01\r\n\r\n",
     ),
     Row(
-        "EXPECTATION", "an expectation other than 100-continue is ignored", "refused with 417", "RFC 9110 §10.1.1", "W21", "UNKNOWN_EXPECTATION",
-        BOTH, status=417, holds=lambda s: any(value.lower() != b"100-continue" for value in s.values(b"expect")), example=GET + b"Expect: x\r\n\r\n",
+        "EXPECTATION", "an expectation other than 100-continue is ignored", "refused with 417",
+        "RFC 9110 §10.1.1", "W21", "UNKNOWN_EXPECTATION",
+        BOTH, status=417,
+        holds=lambda s: any(value.lower() != b"100-continue" for value in s.values(b"expect")),
+        example=GET + b"Expect: x\r\n\r\n",
     ),
     Row(
         "BOTH-FRAMINGS", "Transfer-Encoding wins over Content-Length, and the connection is kept", "refused",
-        "RFC 9112 §6.1: it ought to be handled as an error; CL.TE is the classic of request smuggling", "W22", "BOTH_FRAMINGS",
+        "RFC 9112 §6.1: it ought to be handled as an error; CL.TE is the classic of request smuggling", "W22",
+        "BOTH_FRAMINGS",
         holds=lambda s: bool(s.values(b"content-length") and s.values(b"transfer-encoding")),
-        example=b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        example=b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
     Row(
-        "CODING-IN-1.0", "Transfer-Encoding counts in an HTTP/1.0 message", "refused", "RFC 9112 §6.1: its framing must be taken for faulty", "W25",
+        "CODING-IN-1.0", "Transfer-Encoding counts in an HTTP/1.0 message", "refused",
+        "RFC 9112 §6.1: its framing must be taken for faulty", "W25",
         peers=BOTH, holds=lambda s: s.version == b"HTTP/1.0" and bool(s.values(b"transfer-encoding")),
         example=b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
     Row(
         "REPEATED-LENGTH", "equal Content-Lengths, in a list or in repeats, are merged", "refused",
-        "RFC 9110 §8.6 leaves the choice; another hop may take the list for something else", "W27", "REPEATED_CONTENT_LENGTH",
-        holds=lambda s: len(s.values(b"content-length")) > 1 or any(b"," in value for value in s.values(b"content-length")),
+        "RFC 9110 §8.6 leaves the choice; another hop may take the list for something else", "W27",
+        "REPEATED_CONTENT_LENGTH",
+        holds=lambda s: len(s.values(b"content-length")) > 1 or b"," in b"".join(s.values(b"content-length")),
         example=b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc",
     ),
     Row(
-        "CHUNK-PADDING", "whitespace may follow a chunk size", "refused", "RFC 9112 §7.1 has none there; hops disagree about it", "W32",
-        "CHUNK_SIZE_WHITESPACE", holds=_padded_size, example=POST + b"3 \r\nabc\r\n0\r\n\r\n",
+        "CHUNK-PADDING", "whitespace may follow a chunk size", "refused",
+        "RFC 9112 §7.1 has none there; hops disagree about it", "W32",
+        "CHUNK_SIZE_WHITESPACE", holds=sight.padded_size, example=POST + b"3 \r\nabc\r\n0\r\n\r\n",
     ),
     Row(
-        "CHUNK-EXTENSION-GRAMMAR", "anything may follow the semicolon behind a chunk size", "only what the grammar of extensions allows",
-        "RFC 9112 §7.1.1; a lax reading of extensions has been used for smuggling", "W29", peers=BOTH, holds=_bad_extension,
+        "CHUNK-EXTENSION-GRAMMAR", "anything may follow the semicolon behind a chunk size",
+        "only what the grammar of extensions allows",
+        "RFC 9112 §7.1.1; a lax reading of extensions has been used for smuggling", "W29", peers=BOTH,
+        holds=sight.bad_extension,
         example=POST + b"3;a=\r\nabc\r\n0\r\n\r\n",
     ),
     Row(
-        "CHUNK-EXTENSION-SPACE", "whitespace before the semicolon of a chunk extension is an error", "accepted",
-        "RFC 9112 §7.1.1: a recipient must parse and remove it", "W29", peers=BOTH, kinds=("lenient",), holds=_padded_extension,
+        "CHUNK-EXTENSION-SPACE", "whitespace before the semicolon of a chunk extension is an error",
+        "accepted",
+        "RFC 9112 §7.1.1: a recipient must parse and remove it", "W29", peers=BOTH, kinds=("lenient",),
+        holds=sight.padded_extension,
         example=POST + b"3 ;a\r\nabc\r\n0\r\n\r\n",
     ),
     Row(
-        "TRAILER-FIELDS", "any field may stand in a trailer section", "those that frame, route or concern the connection are refused",
-        "RFC 9110 §6.5.1", "W35", peers=BOTH, holds=_framing_trailer, example=POST + b"0\r\nHost: b\r\n\r\n",
+        "TRAILER-FIELDS", "any field may stand in a trailer section",
+        "those that frame, route or concern the connection are refused",
+        "RFC 9110 §6.5.1", "W35", peers=BOTH, holds=sight.framing_trailer,
+        example=POST + b"0\r\nHost: b\r\n\r\n",
     ),
     Row(
-        "EXCESS-BYTES", "bytes behind a complete response wait for the next request and then answer it", "an error",
-        "nobody asked for them: they are the tail of a response split by an attacker, or a broken server's", "W37", peers=BOTH,
+        "EXCESS-BYTES", "bytes behind a complete response wait for the next request and then answer it",
+        "an error",
+        "nobody asked for them: they are the tail of a response split by an attacker, or a broken server's",
+        "W37", peers=BOTH,
         holds=lambda s: s.item.method is not None and s.difference.index == 1 and s.difference.region != b"",
         example=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nx",
         example_httptools=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2, method=b"GET",
     ),
     Row(
-        "LIMIT-EXACT", "a head that comes at once may have any size; in pieces it is held to the limit", "held to the limit however it comes",
-        "a verdict that depends on how the network split the bytes cannot be tested for", "W39", peers=BOTH, status=431,
-        holds=_over_head_limit, example=GET + b"X: " + b"y" * 17000 + b"\r\n\r\n",
+        "LIMIT-EXACT", "a head that comes at once may have any size; in pieces it is held to the limit",
+        "held to the limit however it comes",
+        "a verdict that depends on how the network split the bytes cannot be tested for", "W39", peers=BOTH,
+        status=431,
+        holds=sight.over_head_limit, example=GET + b"X: " + b"y" * 17000 + b"\r\n\r\n",
     ),
     Row(
-        "TARGET-LIMIT", "a request target has no limit of its own", "more than 8192 bytes is 414", "RFC 9112 §3 wants at least 8000", "W43", peers=BOTH,
+        "TARGET-LIMIT", "a request target has no limit of its own", "more than 8192 bytes is 414",
+        "RFC 9112 §3 wants at least 8000", "W43", peers=BOTH,
         status=414, holds=lambda s: s.item.method is None and len(s.start.partition(b" ")[2]) > 8192,
         example=b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
-        "FIELD-LIMIT", "any number of field lines", "at most 100 in a head and 100 in a trailer section", "each line costs memory and time to look up",
-        "W40, W41", peers=BOTH, status=431, holds=lambda s: len(s.head) > 101 or len(s.trailer_lines()) > 100, example=GET + b"X: y\r\n" * 100 + b"\r\n",
+        "FIELD-LIMIT", "any number of field lines", "at most 100 in a head and 100 in a trailer section",
+        "each line costs memory and time to look up",
+        "W40, W41", peers=BOTH, status=431, holds=lambda s: len(s.head) > 101 or len(s.trailer_lines()) > 100,
+        example=GET + b"X: y\r\n" * 100 + b"\r\n",
     ),
     Row(
-        "TRAILER-LIMIT", "a trailer section that comes at once may have any size", "at most 16384 bytes", "as LIMIT-EXACT", "W41", peers=BOTH, status=431,
-        holds=lambda s: sum(map(len, s.trailer_lines())) > 16000, example=POST + b"0\r\nX: " + b"y" * 17000 + b"\r\n\r\n",
+        "TRAILER-LIMIT", "a trailer section that comes at once may have any size", "at most 16384 bytes",
+        "as LIMIT-EXACT", "W41", peers=BOTH, status=431,
+        holds=lambda s: sum(map(len, s.trailer_lines())) > 16000,
+        example=POST + b"0\r\nX: " + b"y" * 17000 + b"\r\n\r\n",
     ),
     Row(
-        "EXTENSION-LIMIT", "chunk extensions are limited line by line, or not at all", "at most 16384 bytes of them in one body",
+        "EXTENSION-LIMIT", "chunk extensions are limited line by line, or not at all",
+        "at most 16384 bytes of them in one body",
         "a body of nothing but extensions is a denial of service", "W44", peers=BOTH,
-        holds=lambda s: sum(len(rest) for _, rest in s.chunks()) > 16384, example=POST + b"1;" + b"a" * 17000 + b"\r\nx\r\n0\r\n\r\n",
+        holds=lambda s: sum(len(rest) for _, rest in s.chunks()) > 16384,
+        example=POST + b"1;" + b"a" * 17000 + b"\r\nx\r\n0\r\n\r\n",
     ),
     Row(
-        "INTERIM-LIMIT", "any number of interim responses", "at most 100 to one request", "an endless run of them would hold a client for ever", "W42", peers=BOTH,
-        holds=lambda s: s.item.method is not None and len(re.findall(rb"HTTP/1\.[01] 1\d\d", s.item.data)) > 100,
-        example=b"HTTP/1.1 102 P\r\n\r\n" * 101 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", method=b"GET",
+        "INTERIM-LIMIT", "any number of interim responses", "at most 100 to one request",
+        "an endless run of them would hold a client for ever", "W42", peers=BOTH,
+        holds=lambda s: s.item.method is not None and len(re.findall(rb"HTTP/1\.[01] 1\d\d",
+        s.item.data)) > 100,
+        example=b"HTTP/1.1 102 P\r\n\r\n" * 101 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        method=b"GET",
     ),
     Row(
-        "KEEP-ALIVE-1.0", "an HTTP/1.0 connection is always closed", "kept when the client asked for it by `Connection: keep-alive`",
-        "RFC 9112 §9.3; old clients and load generators do ask", "W47", kinds=("lenient",), holds=_kept_1_0,
+        "KEEP-ALIVE-1.0", "an HTTP/1.0 connection is always closed",
+        "kept when the client asked for it by `Connection: keep-alive`",
+        "RFC 9112 §9.3; old clients and load generators do ask", "W47", kinds=("lenient",),
+        holds=sight.kept_1_0,
         example=b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 2,
     ),
     Row(
-        "FIRST-BYTE", "a peer of another protocol is waited for until its first line ends", "refused at its first byte; TLS is told by name",
-        "the peer would wait for us as well", "W18", peers=BOTH, holds=_odd_first_byte, example=b"\x80\x2e\x01",
+        "FIRST-BYTE", "a peer of another protocol is waited for until its first line ends",
+        "refused at its first byte; TLS is told by name",
+        "the peer would wait for us as well", "W18", peers=BOTH, holds=sight.odd_first_byte,
+        example=b"\x80\x2e\x01",
         example_httptools=b"\n" + GET + b"\r\n",
     ),
 )  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------ httptools alone
-
-# The methods that llhttp knows; it refuses all others.
-_METHODS = frozenset(
-    b"""DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND
-    UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK
-    SOURCE QUERY""".split()
-)
-
-
-def _odd_spaces(sight: Sight) -> bool:
-    """A request line that is no three words with one space between."""
-    return sight.item.method is None and not re.fullmatch(rb"[^ ]+ [^ ]+ [^ ]+", sight.start)
-
-
-def _closing_and_kept(sight: Sight) -> bool:
-    before = sight.difference.index - 1
-    if before < 0:
-        return False
-    fields = sight.difference.ours.messages[before].fields
-    options = b",".join(value for name, value in fields if name == b"connection").lower()
-    return b"close" in options and b"keep-alive" in options
-
+# ---- httptools alone
 
 HTTPTOOLS: tuple[Row, ...] = (
     Row(
-        "METHOD", "methods outside a fixed list are refused", "any token is a method", "RFC 9110 §9.1", "W13", peers=("httptools",), kinds=("lenient",),
-        holds=lambda s: s.item.method is None and s.start.partition(b" ")[0] not in _METHODS, example=b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "METHOD", "methods outside a fixed list are refused", "any token is a method", "RFC 9110 §9.1", "W13",
+        peers=("httptools",), kinds=("lenient",),
+        holds=lambda s: s.item.method is None and s.start.partition(b" ")[0] not in sight.METHODS,
+        example=b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
-        "TARGET-START", "a target must begin like a path, an asterisk or a URL", "any visible ASCII", "the handler knows which forms it serves",
-        peers=("httptools",), kinds=("lenient",), holds=lambda s: s.item.method is None and not re.match(rb"/|\*|[A-Za-z]+://", s.target),
+        "TARGET-START", "a target must look like a path, an asterisk or a URL", "any visible ASCII",
+        "the handler knows which forms it serves",
+        peers=("httptools",), kinds=("lenient",), holds=sight.odd_target,
         example=b"GET ?a HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
@@ -390,84 +256,134 @@ HTTPTOOLS: tuple[Row, ...] = (
         holds=lambda s: s.version == b"HTTP/1.1" and not s.values(b"host"), example=b"GET / HTTP/1.1\r\n\r\n",
     ),
     Row(
-        "TWO-HOSTS", "several Hosts pass", "refused", "RFC 9112 §3.2", "W6", peers=("httptools",), holds=lambda s: len(s.values(b"host")) > 1,
+        "TWO-HOSTS", "several Hosts pass", "refused", "RFC 9112 §3.2", "W6", peers=("httptools",),
+        holds=lambda s: len(s.values(b"host")) > 1,
         example=GET + b"Host: b\r\n\r\n",
     ),
     Row(
-        "SIMPLE-REQUEST", "an HTTP/0.9 request is read", "refused", "its answer has no head to tell an error by", "W9", peers=("httptools",),
+        "SIMPLE-REQUEST", "an HTTP/0.9 request is read", "refused",
+        "its answer has no head to tell an error by", "W9", peers=("httptools",),
         holds=lambda s: s.item.method is None and b" HTTP/" not in s.start, example=b"GET /\r\n\r\n",
     ),
     Row(
-        "SPACES", "several spaces may part the words of a request line", "one", "RFC 9112 §3", "W10", peers=("httptools",), holds=_odd_spaces,
+        "SPACES", "several spaces may part the words of a request line", "one", "RFC 9112 §3", "W10",
+        peers=("httptools",), holds=sight.odd_spaces,
         example=b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
-        "CODINGS", "transfer codings other than chunked are passed on", "501", "RFC 9112 §6.1", "W23, W24", peers=("httptools",), status=501,
-        holds=lambda s: b", ".join(s.values(b"transfer-encoding")).lower() not in (b"", b"chunked") or b"" in s.values(b"transfer-encoding"),
+        "CODINGS", "transfer codings other than chunked are passed on", "501", "RFC 9112 §6.1", "W23, W24",
+        peers=("httptools",), status=501,
+        holds=lambda s: b", ".join(s.values(b"transfer-encoding")).lower() not in (b"",
+        b"chunked") or b"" in s.values(b"transfer-encoding"),
         example=b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     ),
     Row(
         "STATUS-RANGE", "any three digits are a status", "100 to 999", "RFC 9110 §15", peers=("httptools",),
-        holds=lambda s: s.item.method is not None and bool(re.match(rb"HTTP/\d\.\d 0", s.start)), example=b"HTTP/1.1 099 No\r\n\r\n", method=b"GET",
+        holds=lambda s: s.item.method is not None and bool(re.match(rb"HTTP/\d\.\d 0", s.start)),
+        example=b"HTTP/1.1 099 No\r\n\r\n", method=b"GET",
     ),
     Row(
-        "REASON-CONTROLS", "control characters pass in a reason", "refused", "RFC 9112 §4", peers=("httptools",),
+        "REASON-CONTROLS", "control characters pass in a reason", "refused", "RFC 9112 §4",
+        peers=("httptools",),
         holds=lambda s: s.item.method is not None and bool(re.search(rb"[\x00-\x08\x0b-\x1f\x7f]", s.start)),
         example=b"HTTP/1.1 200 O\x01K\r\nContent-Length: 0\r\n\r\n", method=b"GET",
     ),
     Row(
-        "CHUNK-DIGITS", "a chunk size may have any number of leading zeros", "at most 20 digits", "as h11; no sender writes more", peers=("httptools",),
-        holds=lambda s: any(len(digits) > 20 for digits, _ in s.chunks()), example=POST + b"0" * 21 + b"3\r\nabc\r\n0\r\n\r\n",
+        "CHUNK-DIGITS", "a chunk size may have any number of leading zeros", "at most 20 digits",
+        "as h11; no sender writes more", peers=("httptools",),
+        holds=lambda s: any(len(digits) > 20 for digits, _ in s.chunks()),
+        example=POST + b"0" * 21 + b"3\r\nabc\r\n0\r\n\r\n",
     ),
     Row(
-        "CLOSE-AND-KEEP-ALIVE", "of both options the later, or keep-alive, is believed", "close wins", "RFC 9112 §9.3", "W38", peers=("httptools",),
-        holds=_closing_and_kept, example=(b"GET / HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n") * 2,
+        "CLOSE-AND-KEEP-ALIVE", "of both options the later, or keep-alive, is believed", "close wins",
+        "RFC 9112 §9.3", "W38", peers=("httptools",),
+        holds=sight.closing_and_kept,
+        example=(b"GET / HTTP/1.0\r\nConnection: close, keep-alive\r\n\r\n") * 2,
     ),
     Row(
-        "FOLD-IN-RESPONSE", "a folded field line in a response is refused", "joined", "RFC 9112 §5.2: a user agent must", "W2", peers=("httptools",),
-        kinds=("lenient",), holds=lambda s: s.item.method is not None and _folded(s), example=b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n", method=b"GET",
+        "FOLD-IN-RESPONSE", "a folded field line in a response is refused", "joined",
+        "RFC 9112 §5.2: a user agent must", "W2", peers=("httptools",),
+        kinds=("lenient",), holds=lambda s: s.item.method is not None and sight.folded(s),
+        example=b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n", method=b"GET",
     ),
     Row(
-        "UNASKED-UPGRADE", "a 101 nobody asked for ends HTTP", "refused", "RFC 9110 §15.2.2", "W54", peers=("httptools",),
-        holds=lambda s: s.item.method is not None and s.start[8:12] == b" 101", example=b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", method=b"GET",
+        "INTERIM-UNKNOWN", "only 100 to 103 are interim responses; 104 to 199 may have a body", "none has",
+        "RFC 9112 §6.3", peers=("httptools",),
+        kinds=("lenient",),
+        holds=lambda s: s.item.method is not None and bool(re.match(rb"HTTP/\d\.\d 1(?!0[0-3])\d\d",
+        s.start)),
+        example=b"HTTP/1.1 199 H\r\nContent-Length: 3\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        method=b"GET",
+    ),
+    Row(
+        "CODING-TAB", "a tab behind `chunked` is part of the coding's name", "it is optional whitespace",
+        "RFC 9112 §5.1", peers=("httptools",),
+        kinds=("lenient",), holds=lambda s: bool(re.search(rb"(?i)transfer-encoding:[^\n]*\t\r?(?:\n|$)",
+        s.section)),
+        example=b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n",
+    ),
+    Row(
+        "LENGTH-OVERFLOW", "a Content-Length of 2**64 and more is refused", "up to 20 digits are taken",
+        "as h11", peers=("httptools",), kinds=("lenient",),
+        holds=lambda s: any(re.fullmatch(rb"\d{20}",
+        value) and int(value) >= 1 << 64 for value in s.values(b"content-length")),
+        example=b"HTTP/1.1 204 No\r\nContent-Length: 99999999999999999999\r\n\r\n", method=b"GET",
+    ),
+    Row(
+        "UNASKED-UPGRADE", "a 101 nobody asked for ends HTTP", "refused", "RFC 9110 §15.2.2", "W54",
+        peers=("httptools",),
+        holds=lambda s: s.item.method is not None and s.start[8:12] == b" 101",
+        example=b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", method=b"GET",
     ),
 )  # fmt: skip
 
-# ------------------------------------------------------------------------------------------------- what is sent
+# ---- what is sent
 
 SENT: tuple[Row, ...] = (
-    Row("SEND-CONTROLS", "control characters other than NUL, CR, LF, VT and FF can be sent in field values", "refused", "RFC 9110 §5.5", "W15"),
-    Row("SEND-REASON", "a reason is written as given, even with CR and LF in it", "refused", "it would write field lines of its own (response splitting)", "W60"),
+    Row("SEND-CONTROLS", "control characters other than NUL, CR, LF, VT and FF can be sent in field values",
+    "refused", "RFC 9110 §5.5", "W15"),
+    Row("SEND-REASON", "a reason is written as given, even with CR and LF in it", "refused",
+    "it would write field lines of its own (response splitting)", "W60"),
     Row(
-        "NO-FRAMING-FIELDS", "Content-Length and Transfer-Encoding are written in 1xx, 204 and 2xx to CONNECT if given", "dropped there",
+        "NO-FRAMING-FIELDS",
+        "Content-Length and Transfer-Encoding are written in 1xx, 204 and 2xx to CONNECT if given",
+        "dropped there",
         "RFC 9110 §8.6, §9.3.6 and RFC 9112 §6.1 forbid them", "W61",
     ),
-    Row("INTERIM-TO-1.0", "an interim response can be sent to an HTTP/1.0 client", "refused", "RFC 9110 §15.2; the client would take it for the answer", "W62"),
-    Row("SEND-BOTH-FRAMINGS", "a request with both framings is written as given", "refused", "RFC 9112 §6.2", "W63"),
+    Row("INTERIM-TO-1.0", "an interim response can be sent to an HTTP/1.0 client", "refused",
+    "RFC 9110 §15.2; the client would take it for the answer", "W62"),
+    Row("SEND-BOTH-FRAMINGS", "a request with both framings is written as given", "refused", "RFC 9112 §6.2",
+    "W63"),
 )  # fmt: skip
 
-# ------------------------------------------------------------------------------------------- what a program sees
+# ---- what a program sees
 
 SEEN: tuple[Row, ...] = (
     Row("DATA-BYTES", "`Data.data` is a `bytearray` when received", "`bytes`", "one copy less, and hashable"),
-    Row("HEADERS-GET", "`Headers` has no look-up by name", "`get` and `get_all`", "every program wrote its own"),
-    Row("CHUNK-EXTENSION", "chunk extensions are dropped", "`Data.chunk_extension`, the last field, no part of repr and ==", "W30", "W30"),
-    Row("CHUNK-START", "`chunk_start` is lost when the chunk's size came without data", "set on the chunk's first data", "flags must not depend on splits"),
-    Row("ERROR-SECTION", "errors have a text and a hint", "also `section`, the rule that was broken", "so that it can be looked up"),
-    Row("PRIVATE-MODULES", "`_readers`, `_abnf`, `_receivebuffer` can be imported", "only `_connection` and `_headers` are there", "real programs import no others"),
+    Row("HEADERS-GET", "`Headers` has no look-up by name", "`get` and `get_all`",
+    "every program wrote its own"),
+    Row("CHUNK-EXTENSION", "chunk extensions are dropped",
+    "`Data.chunk_extension`, the last field, no part of repr and ==", "W30", "W30"),
+    Row("CHUNK-START", "`chunk_start` is lost when the chunk's size came without data",
+    "set on the chunk's first data", "flags must not depend on splits"),
+    Row("ERROR-SECTION", "errors have a text and a hint", "also `section`, the rule that was broken",
+    "so that it can be looked up"),
+    Row("PRIVATE-MODULES", "`_readers`, `_abnf`, `_receivebuffer` can be imported",
+    "only `_connection` and `_headers` are there", "real programs import no others"),
     Row(
-        "ATTRIBUTE-ERROR", "a request that comes after we answered or failed, and a second switch, end in `AttributeError`", "protocol errors",
+        "ATTRIBUTE-ERROR",
+        "a request that comes after we answered or failed, and a second switch, end in `AttributeError`",
+        "protocol errors",
         "h11 fails to print its own message",
     ),
     Row(
-        "UNREQUESTED-RESPONSE", "a response to a client that asked nothing is an event", "refused unless it closes", "it would be taken for the next answer", "W37",
-    ),
-    Row(
-        "SWITCH-AFTER-ERROR", "a CONNECT or upgrade that `send` refused still counts as proposed", "it was never sent, so it does not count",
+        "SWITCH-AFTER-ERROR", "a CONNECT or upgrade that `send` refused still counts as proposed",
+        "it was never sent, so it does not count",
         "what was refused must have no effect",
     ),
     Row(
-        "UPGRADE-OPTION", "an Upgrade field counts without `Connection: upgrade`, and in HTTP/1.0", "ignored there", "RFC 9110 §7.8", "W50, W51",
+        "UPGRADE-OPTION", "an Upgrade field counts without `Connection: upgrade`, and in HTTP/1.0",
+        "ignored there", "RFC 9110 §7.8", "W50, W51",
     ),
 )  # fmt: skip
 
@@ -480,8 +396,9 @@ def row(id: str) -> Row:
 
 
 def explanations(difference: Difference) -> list[Row]:
-    """Return the rows that explain a difference, the first being the likeliest; empty means that nobody knows it."""
-    sight = Sight(difference)
+    """Return the rows that explain a difference, the first being the likeliest; empty means that nobody knows
+    it."""
+    seen = sights(difference)
     hint = getattr(difference.ours.error, "error_status_hint", None)
     return [
         row
@@ -490,28 +407,34 @@ def explanations(difference: Difference) -> list[Row]:
         and difference.kind in row.kinds
         and (difference.kind != "strict" or hint == row.status)
         and row.holds is not None
-        and row.holds(sight)
+        and any(row.holds(each) for each in seen)
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------- the page
+# ---- the page
 
 _INTRO = """# How it differs from h11
 
-`import trio_http.wire as h11` runs programs written for h11 0.16. Below is every way in which it departs from h11 on
-purpose. Each line is a test: no other difference is known, and the differential test fails on one that is not here.
+`import trio_http.wire as h11` runs programs written for h11 0.16. Below is every way in which it departs from
+h11 on purpose. Each line has a test; no other difference is known, and the differential test fails on one
+that is not here.
 
-What is refused here and accepted by h11 can be let in by a `Leniency` where the last column names one; each says in its
-documentation which attack it opens. What is sent has none.
+What is refused here and accepted by h11 can be let in by a `Leniency` where the last column names one; each
+says in its documentation which attack it opens. What is sent has none.
 
-<!-- Written from `tests/wire/differences.py`; change it there, and run `python tests/wire/differences.py`. -->
+<!-- Written by `python tests/wire/differences.py` from the table in that file: change it there. -->
 """
 
 
 def _table(title: str, rows: tuple[Row, ...], *, received: bool) -> str:
     """Return one section of the page."""
     last = " Leniency |" if received else ""
-    lines = [f"## {title}", "", f"| | h11 | here | why |{last}", f"|---|---|---|---|{'---|' if received else ''}"]
+    lines = [
+        f"## {title}",
+        "",
+        f"| | h11 | here | why |{last}",
+        f"|---|---|---|---|{'---|' if received else ''}",
+    ]
     for each in rows:
         cells = [each.id, each.theirs, each.ours, each.why]
         if received:

@@ -1,7 +1,9 @@
-"""Runs the differential test on as many mutated inputs as wanted: ``python tests/wire/fuzz.py --count 1000000 --seed 1``.
+"""Runs the differential test on as many mutated inputs as wanted: ``python tests/wire/fuzz.py --count 1000000
+--seed 1``.
 
-It prints how often each row of the table of differences was met, and whatever no row explains; the exit status is 1 if
-there was any. A run is repeated exactly by its seed; `tests/wire/test_differential.py` runs a small one.
+It prints how often each row of the table of differences was met, and whatever no row explains; the exit
+status is 1 if there was any. A run is repeated exactly by its seed; `tests/wire/test_differential.py` runs a
+small one.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from tests.wire.differential import check
 
 
 def run(count: int, seed: int, seconds: float, show: int) -> int:
-    """Check ``count`` inputs, or as many as ``seconds`` allow; print the result and return the number of faults.
+    """Check ``count`` inputs, or as many as ``seconds`` allow; print the result and return the number of
+    faults.
 
     Args:
       count: inputs, at least 1.
@@ -55,7 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=100_000, help="inputs to try (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the mutations (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3600, help="stop after this time (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=3600, help="stop after this time (default: %(default)s)"
+    )
     parser.add_argument("--show", type=int, default=20, help="faults to print in full (default: %(default)s)")
     arguments = parser.parse_args()
     sys.exit(1 if run(arguments.count, arguments.seed, arguments.seconds, arguments.show) else 0)

@@ -1,4 +1,5 @@
-"""The same bytes through ours, h11 and httptools: every difference is in the table, and the table is true and narrow."""
+"""The same bytes through ours, h11 and httptools: every difference is in the table, and the table is true and
+narrow."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import trio_http.wire as wire
 from tests.wire import differences
 from tests.wire.corpus import CORPUS, Input, mutated
 from tests.wire.differences import HTTPTOOLS, RECEIVED, ROWS, SEEN, SENT, Row, explanations
-from tests.wire.differential import check, compare, differences_of, run_events
+from tests.wire.differential import Difference, check, compare, differences_of, run_events
+from tests.wire.sight import Sight
 
 SEED = 20261122
 # Some two seconds' worth; `fuzz.py` is for more.
@@ -54,7 +56,9 @@ def test_the_mutations_are_repeated_by_their_seed() -> None:
 def test_the_example_of_a_row_shows_its_difference(row: Row) -> None:
     for peer in row.peers:
         example = row.example_httptools if peer == "httptools" and row.example_httptools else row.example
-        found = {d.peer: [each.id for each in explanations(d)] for d in differences_of(Input(example, row.method))}
+        found = {
+            d.peer: [each.id for each in explanations(d)] for d in differences_of(Input(example, row.method))
+        }
         assert row.id in found.get(peer, []), f"{peer}: {found}"
 
 
@@ -85,7 +89,10 @@ def test_no_row_excuses_a_plain_message(row: Row) -> None:
     plain = [
         Input(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n"),
         Input(b"POST / HTTP/1.1\r\nHost: a:80\r\nContent-Length: 3\r\n\r\nabc"),
-        Input(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\na\nb\r\n0\r\nX: y\r\n\r\n"),
+        Input(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3;a=b\r\na\nb\r\n0\r\nX: y\r\n\r\n"
+        ),
         Input(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na\x01\n", b"GET"),
         Input(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", b"POST"),
     ]
@@ -95,13 +102,11 @@ def test_no_row_excuses_a_plain_message(row: Row) -> None:
         # As if h11 had refused what we accept, or the reverse.
         for kind in ("strict", "lenient"):
             assert row.holds is not None
-            made_up = differences.Sight(_made_up(item, kind))
+            made_up = Sight(_made_up(item, kind))
             assert not row.holds(made_up), item
 
 
-def _made_up(item: Input, kind: differences.Kind) -> differences.Difference:
-    from tests.wire.differential import Difference
-
+def _made_up(item: Input, kind: differences.Kind) -> Difference:
     outcome = run_events(wire, item)
     return Difference("h11", kind, item, 0, item.data, outcome, outcome)
 

@@ -1,10 +1,12 @@
-"""`Connection` as h11's users know it: receiving, sending, errors and their aftermath; h11 is the oracle beside ours."""
+"""`Connection` as h11's users know it: receiving, sending, errors and their aftermath; h11 is the oracle
+beside ours."""
 
 import importlib
 import inspect
 from types import ModuleType
 from typing import Any
 
+import h11
 import pytest
 
 from tests.wire.differences import row
@@ -57,7 +59,7 @@ def fails(lib: ModuleType, conn: Any) -> Any:
     return caught.value
 
 
-# ------------------------------------------------------------------------------------------------ the object itself
+# ---- the object itself
 
 
 def test_the_arguments_have_the_names_that_programs_use(lib: ModuleType) -> None:
@@ -101,7 +103,7 @@ def test_what_is_computed_cannot_be_set(lib: ModuleType, name: str) -> None:
         setattr(server(lib), name, None)
 
 
-# ------------------------------------------------------------------------------------------------------- receiving
+# ---- receiving
 
 
 @pytest.mark.parametrize("convert", [bytes, bytearray, memoryview])
@@ -204,7 +206,6 @@ def test_a_body_is_handed_over_as_it_comes(lib: ModuleType) -> None:
 
 def test_received_data_is_bytes_in_ours_and_bytearray_in_h11(wire: ModuleType) -> None:
     row("DATA-BYTES")
-    h11 = importlib.import_module("h11")
     message = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"
     assert type(events(h11, server(h11, message))[1].data) is bytearray
     assert type(events(wire, server(wire, message))[1].data) is bytes
@@ -282,7 +283,7 @@ def test_bytes_after_a_request_that_closes_are_an_error(lib: ModuleType, second:
     fails(lib, conn)
 
 
-# ------------------------------------------------------------------------------------------------------ the limit
+# ---- the limit
 
 
 @pytest.mark.parametrize("size", [100, 1000, 16 * 1024])
@@ -310,14 +311,13 @@ def test_a_body_is_no_part_of_the_limit(lib: ModuleType) -> None:
 
 def test_the_limit_of_ours_is_exact_when_the_head_comes_at_once(wire: ModuleType) -> None:
     row("LIMIT-EXACT")
-    h11 = importlib.import_module("h11")
     head = b"GET / HTTP/1.1\r\nHost: a\r\nx: %s\r\n\r\n" % (b"x" * 500)
     assert type(server(h11, head, max_incomplete_event_size=100).next_event()) is h11.Request
     assert type(server(wire, head, max_incomplete_event_size=len(head)).next_event()) is wire.Request
     assert fails(wire, server(wire, head, max_incomplete_event_size=len(head) - 1)).error_status_hint == 431
 
 
-# ---------------------------------------------------------------------------------------------------------- errors
+# ---- errors
 
 
 def test_the_peers_error_is_final(lib: ModuleType) -> None:
@@ -366,22 +366,39 @@ def test_our_error_is_final_for_sending_only(lib: ModuleType) -> None:
     assert conn.states == {lib.CLIENT: lib.MUST_CLOSE, lib.SERVER: lib.ERROR}
 
 
-def test_a_request_that_comes_after_our_own_error_is_refused_by_ours(wire: ModuleType) -> None:
+@pytest.mark.parametrize("first", ["answered", "failed"])
+def test_a_request_that_comes_after_we_answered_or_failed_is_refused(lib: ModuleType, first: str) -> None:
+    """An answer that went out before its request could be taken for the answer to it."""
     row("ATTRIBUTE-ERROR")
-    h11 = importlib.import_module("h11")
-    for lib, error in [(h11, AttributeError), (wire, wire.RemoteProtocolError)]:
-        conn = server(lib)
+    conn = server(lib)
+    if first == "answered":
+        conn.send(lib.Response(status_code=200, headers=[("Content-Length", "0")]))
+        conn.send(lib.EndOfMessage())
+    else:
         conn.send_failed()
-        conn.receive_data(GET)
-        with pytest.raises(error):
-            conn.next_event()
-        assert conn.states == {lib.CLIENT: lib.ERROR, lib.SERVER: lib.ERROR}
+    conn.receive_data(GET)
+    with pytest.raises(AttributeError if lib is h11 else lib.RemoteProtocolError):
+        conn.next_event()
+    assert conn.their_state is lib.ERROR
+    assert conn.our_state is (lib.ERROR if first == "failed" else lib.MUST_CLOSE)
+
+
+def test_a_response_that_nobody_asked_for_cannot_answer_the_next_request(lib: ModuleType) -> None:
+    """Else a server, or who can write through it, would choose what the next request is answered with."""
+    row("ATTRIBUTE-ERROR")
+    conn = lib.Connection(lib.CLIENT)
+    conn.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    assert [type(event) for event in events(lib, conn)][:2] == [lib.Response, lib.Data]
+    assert conn.states == {lib.CLIENT: lib.IDLE, lib.SERVER: lib.DONE}
+    with pytest.raises(AttributeError if lib is h11 else lib.LocalProtocolError):
+        conn.send(lib.Request(method="GET", target="/", headers=[("Host", "a")]))
+    assert conn.our_state is lib.ERROR
 
 
 @pytest.mark.parametrize("thing", [b"bytes", None, "NEED_DATA", "PAUSED"])
 def test_sending_what_is_no_event_is_an_error_and_final(lib: ModuleType, thing: Any) -> None:
     conn = lib.Connection(lib.CLIENT)
-    with pytest.raises(Exception):  # noqa: B017, PT011 - h11 has two kinds here, which no program tells apart
+    with pytest.raises(Exception):  # noqa: B017 - h11 has two kinds here, which no program tells apart
         conn.send(getattr(lib, thing) if isinstance(thing, str) else thing)
     assert conn.our_state is lib.ERROR
 
@@ -405,7 +422,7 @@ def test_a_failed_send_after_the_exchange_leaves_the_peer_to_close(lib: ModuleTy
     assert conn.states == {lib.CLIENT: lib.ERROR, lib.SERVER: lib.MUST_CLOSE}
 
 
-# ------------------------------------------------------------------------------------------------------ next cycle
+# ---- next cycle
 
 
 def test_the_next_cycle_needs_both_sides_done_and_a_refusal_harms_nothing(lib: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Framing, the bytes that are written, 100-continue, and the idioms that h11's documentation teaches, on both modules."""
+"""Framing and the bytes that are written, on both modules."""
 
 import importlib
 from types import ModuleType
@@ -8,9 +8,7 @@ import h11
 import pytest
 
 from tests.wire.differences import row
-
-HOST = ("Host", "a")
-CHUNKED = ("Transfer-Encoding", "chunked")
+from tests.wire.h11_scenes import CHUNKED, asked, asking, get, refused, taken
 
 
 @pytest.fixture(params=["h11", "trio_http.wire"])
@@ -23,51 +21,7 @@ def wire() -> ModuleType:
     return importlib.import_module("trio_http.wire")
 
 
-def get(lib: ModuleType, method: str = "GET", *fields: tuple[str, str], **changes: Any) -> Any:
-    return lib.Request(method=method, headers=[HOST, *fields], **{"target": "/", **changes})
-
-
-def asking(lib: ModuleType, method: str = "GET") -> Any:
-    """Return a client connection whose request has gone out whole."""
-    conn = lib.Connection(lib.CLIENT)
-    conn.send(get(lib, method))
-    conn.send(lib.EndOfMessage())
-    return conn
-
-
-def asked(lib: ModuleType, method: bytes = b"GET", *fields: bytes, version: bytes = b"1.1") -> Any:
-    """Return a server connection that has received a request."""
-    conn = lib.Connection(lib.SERVER)
-    conn.receive_data(b"%s / HTTP/%s\r\n%s\r\n" % (method, version, b"".join(f + b"\r\n" for f in (b"Host: a", *fields))))
-    taken(lib, conn)
-    return conn
-
-
-def taken(lib: ModuleType, conn: Any) -> list[Any]:
-    """Take every event there is now, without the marker that ends them; received data as bytes, joined."""
-    events: list[Any] = []
-    while True:
-        event = conn.next_event()
-        if event is lib.NEED_DATA or event is lib.PAUSED:
-            return events
-        if type(event) is lib.Data and events and type(events[-1]) is lib.Data:
-            events[-1] = lib.Data(bytes(events[-1].data + event.data))
-        elif type(event) is lib.Data:
-            events.append(lib.Data(bytes(event.data)))
-        else:
-            events.append(event)
-        if type(event) is lib.ConnectionClosed:
-            return events
-
-
-def refused(lib: ModuleType, conn: Any, event: Any, hint: int = 400) -> None:
-    with pytest.raises(lib.LocalProtocolError) as caught:
-        conn.send(event)
-    assert caught.value.error_status_hint == hint
-    assert conn.our_state is lib.ERROR
-
-
-# ------------------------------------------------------------------------------------------------ receiving: length
+# ---- receiving: length
 
 
 @pytest.mark.parametrize(
@@ -81,7 +35,9 @@ def refused(lib: ModuleType, conn: Any, event: Any, hint: int = 400) -> None:
         ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
     ],
 )
-def test_some_responses_have_no_body_whatever_their_fields_say(lib: ModuleType, method: str, head: bytes) -> None:
+def test_some_responses_have_no_body_whatever_their_fields_say(
+    lib: ModuleType, method: str, head: bytes
+) -> None:
     conn = asking(lib, method)
     conn.receive_data(head)
     assert [type(event) for event in taken(lib, conn)] == [lib.Response, lib.EndOfMessage]
@@ -108,7 +64,10 @@ def test_a_chunked_body_is_joined_again(lib: ModuleType, size: bytes) -> None:
     conn = lib.Connection(lib.SERVER)
     conn.receive_data(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     conn.receive_data(size + b"\r\nabc\r\nA;x=y\r\n0123456789\r\n0;z\r\nT: 1\r\nU:\r\n\r\n")
-    assert taken(lib, conn)[1:] == [lib.Data(b"abc0123456789"), lib.EndOfMessage(headers=[("t", "1"), ("u", "")])]
+    assert taken(lib, conn)[1:] == [
+        lib.Data(b"abc0123456789"),
+        lib.EndOfMessage(headers=[("t", "1"), ("u", "")]),
+    ]
 
 
 def test_the_flags_tell_where_chunks_begin_and_end(lib: ModuleType) -> None:
@@ -134,7 +93,18 @@ def test_a_chunk_begins_with_its_first_data_in_ours_even_if_its_size_came_alone(
 
 
 @pytest.mark.parametrize(
-    "body", [b"g\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b"\r\n", b" 1\r\n", b"1 1\r\n", b"3\r\nabcX\r\n", b"1" * 21 + b"\r\n"]
+    "body",
+    [
+        b"g\r\n",
+        b"-1\r\n",
+        b"+1\r\n",
+        b"0x1\r\n",
+        b"\r\n",
+        b" 1\r\n",
+        b"1 1\r\n",
+        b"3\r\nabcX\r\n",
+        b"1" * 21 + b"\r\n",
+    ],
 )
 def test_a_malformed_chunk_is_an_error(lib: ModuleType, body: bytes) -> None:
     conn = asked(lib, b"POST", b"Transfer-Encoding: chunked")
@@ -156,17 +126,19 @@ def test_a_chunk_extension_can_be_read_in_ours(wire: ModuleType) -> None:
     assert not hasattr(h11.Data(b""), "chunk_extension")
 
 
-# ---------------------------------------------------------------------------------------------------- sending heads
+# ---- sending heads
 
 
 def test_a_request_is_written_as_given_with_host_first(lib: ModuleType) -> None:
     request = lib.Request(method="FROB", target="/x", headers=[("X-a", "1"), ("hOSt", "h"), ("X-a", "")])
-    assert lib.Connection(lib.CLIENT).send(request) == b"FROB /x HTTP/1.1\r\nhOSt: h\r\nX-a: 1\r\nX-a: \r\n\r\n"
+    assert (
+        lib.Connection(lib.CLIENT).send(request) == b"FROB /x HTTP/1.1\r\nhOSt: h\r\nX-a: 1\r\nX-a: \r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.2", "2.0"])
 def test_only_version_1_1_can_be_sent(lib: ModuleType, version: str) -> None:
-    refused(lib, lib.Connection(lib.CLIENT), get(lib, http_version=version))
+    refused(lib, lib.Connection(lib.CLIENT), get(lib, "GET", http_version=version))
     refused(lib, asked(lib), lib.Response(status_code=200, headers=[], http_version=version))
 
 
@@ -189,7 +161,10 @@ def test_a_missing_reason_leaves_its_space(lib: ModuleType) -> None:
         (b"GET", b"1.0", 200, [CHUNKED], b"Connection: close\r\n"),
         (b"GET", b"1.0", 200, [("Content-Length", "3")], b"Content-Length: 3\r\nConnection: close\r\n"),
         (b"GET", b"1.0", 200, [("Connection", "keep-alive")], b"Connection: close\r\n"),
-        (b"GET", b"1.1", 200, [("Connection", "close"), ("A", "b")], b"Connection: close\r\nA: b\r\nTransfer-Encoding: chunked\r\n"),
+        (
+            b"GET", b"1.1", 200, [("Connection", "close"), ("A", "b")],
+            b"Connection: close\r\nA: b\r\nTransfer-Encoding: chunked\r\n",
+        ),
         (b"HEAD", b"1.1", 200, [], b"Transfer-Encoding: chunked\r\n"),
         (b"HEAD", b"1.1", 200, [("Content-Length", "3")], b"Content-Length: 3\r\n"),
         (b"HEAD", b"1.0", 200, [], b"Connection: close\r\n"),
@@ -201,7 +176,12 @@ def test_a_missing_reason_leaves_its_space(lib: ModuleType) -> None:
     ],
 )  # fmt: skip
 def test_the_framing_of_a_response_fits_the_request_and_its_version(
-    lib: ModuleType, method: bytes, version: bytes, status: int, fields: list[tuple[str, str]], expected: bytes
+    lib: ModuleType,
+    method: bytes,
+    version: bytes,
+    status: int,
+    fields: list[tuple[str, str]],
+    expected: bytes,
 ) -> None:
     conn = asked(lib, method, version=version)
     written = conn.send(lib.Response(status_code=status, headers=fields, reason="R"))
@@ -214,7 +194,10 @@ def test_the_framing_of_a_response_fits_the_request_and_its_version(
         ([], b"Connection: close\r\n"),
         ([("Connection", "keep-alive")], b"Connection: close\r\n"),
         ([("connection", "Close")], b"Connection: close\r\n"),
-        ([("Connection", "X-y, Keep-Alive"), ("A", "b")], b"A: b\r\nConnection: close\r\nConnection: x-y\r\n"),
+        (
+            [("Connection", "X-y, Keep-Alive"), ("A", "b")],
+            b"A: b\r\nConnection: close\r\nConnection: x-y\r\n",
+        ),
     ],
 )
 def test_a_request_that_closes_makes_the_response_say_so(
@@ -269,7 +252,7 @@ def test_a_request_with_both_framings_is_refused_by_ours(wire: ModuleType) -> No
     refused(wire, wire.Connection(wire.CLIENT), get(wire, "POST", *both))
 
 
-# --------------------------------------------------------------------------------------------------- sending bodies
+# ---- sending bodies
 
 
 def test_a_request_body_of_a_given_length(lib: ModuleType) -> None:
@@ -359,7 +342,10 @@ def test_the_very_object_passes_through(
     lib: ModuleType, version: bytes, fields: list[Any], expected: list[bytes | None]
 ) -> None:
     conn = asked(lib, version=version)
-    assert b"".join(conn.send_with_data_passthrough(lib.Response(status_code=200, headers=fields)))[:8] == b"HTTP/1.1"
+    assert (
+        b"".join(conn.send_with_data_passthrough(lib.Response(status_code=200, headers=fields)))[:8]
+        == b"HTTP/1.1"
+    )
     placeholder = Placeholder()
     pieces = conn.send_with_data_passthrough(lib.Data(placeholder))
     at = next(i for i, piece in enumerate(pieces) if piece is placeholder)
@@ -372,105 +358,3 @@ def test_the_very_object_passes_through(
 
 def test_closing_passes_nothing_through(lib: ModuleType) -> None:
     assert lib.Connection(lib.CLIENT).send_with_data_passthrough(lib.ConnectionClosed()) is None
-
-
-# ----------------------------------------------------------------------------------------------------- 100-continue
-
-
-@pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue"])
-def test_an_expectation_is_a_flag_until_the_server_answers(lib: ModuleType, expect: bytes) -> None:
-    for status in (100, 103, 200):
-        conn = asked(lib, b"POST", b"Content-Length: 1", b"Expect: " + expect)
-        assert conn.client_is_waiting_for_100_continue is True
-        assert conn.they_are_waiting_for_100_continue is True
-        cls = lib.InformationalResponse if status < 200 else lib.Response
-        conn.send(cls(status_code=status, headers=[]))
-        assert conn.client_is_waiting_for_100_continue is False
-        assert conn.they_are_waiting_for_100_continue is False
-
-
-def test_an_expectation_ends_when_the_client_sends_after_all(lib: ModuleType) -> None:
-    conn = asked(lib, b"POST", b"Content-Length: 1", b"Expect: 100-continue")
-    conn.receive_data(b"x")
-    assert type(conn.next_event()) is lib.Data
-    assert conn.they_are_waiting_for_100_continue is False
-
-
-def test_a_client_that_expects_is_not_held_back(lib: ModuleType) -> None:
-    conn = lib.Connection(lib.CLIENT)
-    conn.send(get(lib, "POST", CHUNKED, ("Expect", "100-continue")))
-    assert conn.client_is_waiting_for_100_continue is True
-    assert conn.they_are_waiting_for_100_continue is False
-    conn.send(lib.Data(b"x"))
-    assert conn.client_is_waiting_for_100_continue is False
-
-
-@pytest.mark.parametrize("data", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n"])
-def test_a_waiting_client_is_told_by_any_response(lib: ModuleType, data: bytes) -> None:
-    conn = lib.Connection(lib.CLIENT)
-    conn.send(get(lib, "POST", CHUNKED, ("Expect", "100-continue")))
-    conn.receive_data(data)
-    taken(lib, conn)
-    assert conn.client_is_waiting_for_100_continue is False
-
-
-def test_an_http_1_0_expectation_is_ignored(lib: ModuleType) -> None:
-    conn = asked(lib, b"POST", b"Content-Length: 1", b"Expect: 100-continue", version=b"1.0")
-    assert conn.they_are_waiting_for_100_continue is False
-
-
-# ---------------------------------------------------------------------------------------------------- whole programs
-
-
-def test_a_server_drains_an_unread_body_before_the_next_cycle(lib: ModuleType) -> None:
-    conn = asked(lib, b"POST", b"Content-Length: 3")
-    conn.send(lib.Response(status_code=200, headers=[("Content-Length", "0")]))
-    conn.send(lib.EndOfMessage())
-    assert conn.states == {lib.CLIENT: lib.SEND_BODY, lib.SERVER: lib.DONE}
-    conn.receive_data(b"abc")
-    assert [type(event) for event in taken(lib, conn)] == [lib.Data, lib.EndOfMessage]
-    conn.start_next_cycle()
-
-
-def test_an_upgrade_hands_over_what_came_behind_it(lib: ModuleType) -> None:
-    conn = lib.Connection(lib.SERVER)
-    conn.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nfirst")
-    assert [type(event) for event in taken(lib, conn)] == [lib.Request, lib.EndOfMessage]
-    assert conn.next_event() is lib.PAUSED
-    conn.receive_data(b" second")
-    written = conn.send(lib.InformationalResponse(status_code=101, headers=[("Upgrade", "x")], reason="Go"))
-    assert written == b"HTTP/1.1 101 Go\r\nUpgrade: x\r\n\r\n"
-    assert conn.next_event() is lib.PAUSED
-    assert conn.trailing_data == (b"first second", False)
-
-
-def test_a_refused_upgrade_goes_on_as_http(lib: ModuleType) -> None:
-    conn = lib.Connection(lib.SERVER)
-    conn.receive_data(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-    conn.receive_data(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
-    taken(lib, conn)
-    conn.send(lib.Response(status_code=200, headers=[("Content-Length", "0")]))
-    conn.send(lib.EndOfMessage())
-    conn.start_next_cycle()
-    assert conn.next_event().target == b"/2"
-
-
-def test_an_upgrade_without_the_connection_option_does_not_count_in_ours(wire: ModuleType) -> None:
-    row("UPGRADE-OPTION")
-    for lib, state in [(h11, h11.MIGHT_SWITCH_PROTOCOL), (wire, wire.DONE)]:
-        assert asked(lib, b"GET", b"Upgrade: x").their_state is state
-    for lib, state in [(h11, h11.MIGHT_SWITCH_PROTOCOL), (wire, wire.MUST_CLOSE)]:
-        assert asked(lib, b"GET", b"Connection: upgrade", b"Upgrade: x", version=b"1.0").their_state is state
-
-
-def test_both_ends_of_one_module_and_of_both_understand_each_other(lib: ModuleType) -> None:
-    for other in (h11, importlib.import_module("trio_http.wire")):
-        ours, theirs = lib.Connection(lib.CLIENT), other.Connection(other.SERVER)
-        for event in (get(lib, "POST", CHUNKED), lib.Data(b"hello"), lib.EndOfMessage(headers=[("t", "1")])):
-            theirs.receive_data(ours.send(event))
-        assert taken(other, theirs)[1:] == [other.Data(b"hello"), other.EndOfMessage(headers=[("t", "1")])]
-        for event in (other.Response(status_code=200, headers=[]), other.Data(b"ok"), other.EndOfMessage()):
-            ours.receive_data(theirs.send(event))
-        assert taken(lib, ours)[1:] == [lib.Data(b"ok"), lib.EndOfMessage()]
-        ours.start_next_cycle()
-        theirs.start_next_cycle()

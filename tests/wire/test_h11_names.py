@@ -1,6 +1,7 @@
 """The names, sentinels and error classes that a program written for h11 imports, on h11 itself and on ours.
 
-Each test runs on both modules: h11 is the oracle, so a wrong reading of h11 fails just as a wrong imitation does.
+Each test runs on both modules: h11 is the oracle, so a wrong reading of h11 fails just as a wrong imitation
+  does.
 """
 
 import copy
@@ -10,7 +11,9 @@ import importlib.resources
 import pickle
 from types import ModuleType
 
+import h11
 import pytest
+
 from tests.wire.differences import row
 
 PUBLIC = """
@@ -103,7 +106,7 @@ def test_a_sentinel_is_true_and_equal_only_to_itself(lib: ModuleType, name: str)
     sentinel = getattr(lib, name)
     others = [getattr(lib, other) for other in SENTINELS if other != name]
     assert bool(sentinel) is True
-    assert sentinel == sentinel  # noqa: PLR0124 - its own equality is what is tested
+    assert sentinel == sentinel
     assert not any(sentinel == other for other in others)
     assert not any(sentinel is other for other in others)
     assert sentinel not in others
@@ -188,4 +191,4 @@ def test_an_error_of_ours_names_the_section_of_the_standard() -> None:
     with pytest.raises(wire.RemoteProtocolError) as caught:
         conn.next_event()
     assert caught.value.section.startswith("RFC 9112 ")
-    assert not hasattr(importlib.import_module("h11").RemoteProtocolError("x"), "section")
+    assert not hasattr(h11.RemoteProtocolError("x"), "section")

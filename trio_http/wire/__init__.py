@@ -36,6 +36,7 @@ from ._sentinels import PAUSED as PAUSED
 from ._sentinels import SEND_BODY as SEND_BODY
 from ._sentinels import SEND_RESPONSE as SEND_RESPONSE
 from ._sentinels import SERVER as SERVER
+from ._sentinels import Sentinel as Sentinel
 from ._sentinels import SWITCHED_PROTOCOL as SWITCHED_PROTOCOL
 
 __version__ = "0.1.0"

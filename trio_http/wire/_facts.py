@@ -1,112 +1,111 @@
 """What a header section says about its message and its connection, found once per head.
 
-A head without any of the five fields that matter here shares one `Facts` object, so the usual request costs one set
-operation.
+Nearly every head says one of a few things here, so `Facts` are shared objects, never changed once made. The one fact that
+differs from message to message, the length of the body, is kept beside them (`Headers.content_length`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from ._errors import LocalProtocolError, ProtocolError, shown
+from ._errors import ProtocolError, shown
 from ._grammar import MAX_LENGTH_DIGITS
-from ._headers import Headers
 
-TELLING = frozenset([b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"])
+# The fields that frame a message (RFC 9112 §6), and all that decide on it or its connection.
+FRAMING: Final = frozenset([b"content-length", b"transfer-encoding"])
+TELLING: Final = FRAMING | {b"connection", b"expect", b"upgrade"}
 
 
 class Facts:
-    """Framing, persistence and switching, as one header section states them.
+    """Coding, persistence and switching, as one header section states them.
 
     Attributes:
-      content_length: bytes of body, or None without a Content-Length.
       chunked: a Transfer-Encoding of chunked is present.
       close, keep_alive: the connection options of RFC 9112 §9.3.
-      expect_continue: ``Expect: 100-continue`` is present (RFC 9110 §10.1.1).
+      expect_continue: Expect holds 100-continue and nothing else (RFC 9110 §10.1.1).
       unknown_expectation: an Expect with anything else, or None.
       upgrade: the Upgrade field's value, when the connection option says that it counts (RFC 9110 §7.8); else None.
-      only_length: the Content-Length is all that the section says here.
+      usual: nothing of the above but perhaps `keep_alive`: in HTTP/1.1 the length of the body is all there is to know.
     """
 
-    __slots__ = (
-        "chunked", "close", "content_length", "expect_continue", "keep_alive", "only_length", "unknown_expectation",
-        "upgrade",
-    )  # fmt: skip
+    __slots__ = ("chunked", "close", "expect_continue", "keep_alive", "unknown_expectation", "upgrade", "usual")
 
-    def __init__(self, content_length: int | None = None) -> None:
-        self.content_length = content_length
-        self.only_length = content_length is not None
-        self.chunked = False
-        self.close = False
-        self.keep_alive = False
-        self.expect_continue = False
-        self.unknown_expectation: bytes | None = None
-        self.upgrade: bytes | None = None
+    def __init__(
+        self,
+        *,
+        chunked: bool = False,
+        close: bool = False,
+        keep_alive: bool = False,
+        expect_continue: bool = False,
+        unknown_expectation: bytes | None = None,
+        upgrade: bytes | None = None,
+    ) -> None:
+        self.chunked = chunked
+        self.close = close
+        self.keep_alive = keep_alive
+        self.expect_continue = expect_continue
+        self.unknown_expectation = unknown_expectation
+        self.upgrade = upgrade
+        self.usual = not (chunked or close or expect_continue or unknown_expectation or upgrade)
+
+    def persistent(self, http_version: bytes) -> bool:
+        """Tell whether a message of this version lets its connection live on (RFC 9112 §9.3)."""
+        return not self.close and (self.keep_alive or http_version != b"1.0")
 
 
 NO_FACTS: Final = Facts()  # of a header section with none of the telling fields
+_BY_CONNECTION: Final = {b"keep-alive": Facts(keep_alive=True), b"close": Facts(close=True)}
 
 
-def facts_of(headers: Headers, error: type[ProtocolError] = LocalProtocolError) -> Facts:
-    """Return what ``headers`` says; the answer is kept with it.
+def gathered(fields: Mapping[bytes, bytes], error: type[ProtocolError]) -> Facts:
+    """Return what a header section says.
 
     Args:
-      error: whose fault a contradiction is. Headers made by their constructor hold none.
+      fields: lower-case name to value, repeats joined.
+      error: whose fault it is.
 
     Raises:
-      ProtocolError: ``error``, for a repeated or malformed Content-Length (400), or a Transfer-Encoding that is other
-        than chunked, once (501).
+      ProtocolError: ``error``, with the hint 501, for a Transfer-Encoding that is other than chunked, once.
     """
-    facts = headers._facts
-    if facts is None:
-        telling = headers.by_name.keys() & TELLING
-        facts = headers._facts = _gathered(headers.by_name, telling, error) if telling else NO_FACTS
-    return facts
+    connection = fields.get(b"connection", b"").lower()
+    coding = fields.get(b"transfer-encoding")
+    expect = fields.get(b"expect")
+    if coding is None and expect is None and connection in _BY_CONNECTION:
+        return _BY_CONNECTION[connection]
+    options = _members(connection)
+    if coding is not None and coding.lower() != b"chunked":
+        raise error(
+            f"Transfer-Encoding {shown(coding)}, expected chunked once and nothing else",
+            501,
+            section="RFC 9112 §6.1",
+        )
+    expectations = _members((expect or b"").lower())
+    expect_continue = expectations == {b"100-continue"}
+    return Facts(
+        chunked=coding is not None,
+        close=b"close" in options,
+        keep_alive=b"keep-alive" in options,
+        expect_continue=expect_continue,
+        unknown_expectation=expect if expectations and not expect_continue else None,
+        upgrade=(fields.get(b"upgrade") or None) if b"upgrade" in options else None,
+    )
 
 
-def _gathered(index: dict[bytes, bytes], telling: set[bytes], error: type[ProtocolError]) -> Facts:
-    content_length = None
-    if b"content-length" in telling:
-        length = index[b"content-length"]
-        if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
-            raise error(
-                f"malformed or repeated Content-Length {shown(length)}, expected digits once", section="RFC 9112 §6.3"
-            )
-        content_length = int(length)
-    facts = Facts(content_length)
-    if len(telling) == 1 and content_length is not None:
-        return facts
-    facts.only_length = False
-    if b"connection" in telling:
-        connection = index[b"connection"].lower()
-        if connection == b"keep-alive":
-            facts.keep_alive = True
-        else:
-            options = {option.strip(b" \t") for option in connection.split(b",")}
-            facts.close = b"close" in options
-            facts.keep_alive = b"keep-alive" in options
-            if b"upgrade" in options:
-                facts.upgrade = index.get(b"upgrade")
-    if b"transfer-encoding" in telling:
-        coding = index[b"transfer-encoding"]
-        if coding.lower() != b"chunked":
-            raise error(
-                f"Transfer-Encoding {shown(coding)}, expected chunked once and nothing else",
-                501,
-                section="RFC 9112 §6.1",
-            )
-        facts.chunked = True
-    if b"expect" in telling:
-        expect = index[b"expect"]
-        if expect.lower() == b"100-continue":
-            facts.expect_continue = True
-        else:
-            facts.unknown_expectation = expect
-    return facts
+def length_in(value: bytes, error: type[ProtocolError]) -> int:
+    """Return the length that a Content-Length states (RFC 9110 §8.6).
+
+    Raises:
+      ProtocolError: ``error``: it is not digits, once.
+    """
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        raise error(
+            f"malformed or repeated Content-Length {shown(value)}, expected at most {MAX_LENGTH_DIGITS} digits, once",
+            section="RFC 9112 §6.3",
+        )
+    return int(value)
 
 
-def is_persistent(http_version: bytes, facts: Facts) -> bool:
-    """Tell whether a message lets its connection live on (RFC 9112 §9.3)."""
-    if facts.close:
-        return False
-    return http_version != b"1.0" or facts.keep_alive
+def _members(value: bytes) -> set[bytes]:
+    """Return the members of a list field; empty ones mean nothing (RFC 9110 §5.6.1)."""
+    return {member for item in value.split(b",") if (member := item.strip(b" \t"))}

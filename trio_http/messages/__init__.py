@@ -1,0 +1,11 @@
+"""What server and client have in common above the wire: header fields, bodies, whole responses."""
+
+from __future__ import annotations
+
+from ._body import MessageBody as MessageBody
+from ._headers import FieldsInput as FieldsInput
+from ._headers import Headers as Headers
+from ._headers import as_wire_headers as as_wire_headers
+from ._response import Response as Response
+from ._response import charset_of as charset_of
+from ._response import decode_text as decode_text

@@ -1,0 +1,116 @@
+"""A whole response: what a handler returns, and what `Client.get` gives."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from email.message import Message
+from typing import Any, Final
+
+from trio_http import wire
+
+from ._headers import FieldsInput, Headers, as_wire_headers
+
+_UNSET: Final[Any] = object()
+
+_TEXT: Final = Headers({"Content-Type": "text/plain; charset=utf-8"})
+_HTML: Final = Headers({"Content-Type": "text/html; charset=utf-8"})
+_JSON: Final = Headers({"Content-Type": "application/json"})
+_NONE: Final = Headers()
+
+
+class Response:
+    """A response whose content is here as a whole.
+
+    Args:
+      status: 200-999 to be sent (RFC 9110 §15).
+      content: the content as bytes. At most one of ``content``, ``text``, ``html`` and ``json`` may be given.
+      text, html: content as text, sent in UTF-8 with the Content-Type that says so.
+      json: content as an object for `json.dumps`, with the Content-Type that says so.
+      headers: header fields; a Content-Type there is not replaced.
+      reason: the reason phrase; None for the registered one.
+      trailers: a trailer section that was received.
+
+    Raises:
+      TypeError: more than one content, content that is no bytes, or an object that JSON cannot hold.
+      trio_http.wire.LocalProtocolError: illegal header fields.
+
+    Attributes:
+      status, reason, headers, content, trailers: as given.
+    """
+
+    __slots__ = ("content", "headers", "reason", "status", "trailers")
+
+    def __init__(
+        self,
+        status: int = 200,
+        content: bytes | None = None,
+        *,
+        text: str | None = None,
+        html: str | None = None,
+        json: Any = _UNSET,
+        headers: FieldsInput | None = None,
+        reason: str | None = None,
+        trailers: Headers = _NONE,
+    ) -> None:
+        implied = _NONE
+        if text is not None:
+            implied = _TEXT
+        elif html is not None:
+            implied = _HTML
+        elif json is not _UNSET:
+            implied = _JSON
+        if (content is not None) + (text is not None) + (html is not None) + (json is not _UNSET) > 1:
+            raise TypeError("give at most one of content, text, html and json")
+        if content is None:
+            if implied is _JSON:
+                content = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
+            else:
+                content = (text or html or "").encode()
+        elif not isinstance(content, (bytes, bytearray, memoryview)):
+            raise TypeError(f"content must be bytes, not {type(content).__name__}; for text there is text=")
+        self.status = status
+        self.content = content if type(content) is bytes else bytes(content)
+        if headers is None:
+            self.headers = implied
+        else:
+            fields = as_wire_headers(headers)
+            if implied is not _NONE and fields.get(b"content-type") is None:
+                fields = wire.Headers([*fields.raw_items(), *implied.raw])
+            self.headers = Headers._wrap(fields)
+        self.reason = reason
+        self.trailers = trailers
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}, {len(self.content)} bytes>"
+
+    @property
+    def text(self) -> str:
+        """The content as text, by the charset of the Content-Type; UTF-8 without one. Malformed bytes become U+FFFD."""
+        return decode_text(self.content, self.headers)
+
+    def json(self) -> Any:
+        """Return the content as JSON.
+
+        Raises:
+          ValueError: it is no JSON (RFC 8259).
+        """
+        return jsonlib.loads(self.content)
+
+
+def decode_text(content: bytes, headers: Headers) -> str:
+    """Return ``content`` as text by the charset that ``headers`` name (RFC 9110 §8.3.2), or else as UTF-8."""
+    try:
+        return content.decode(charset_of(headers) or "utf-8", "replace")
+    except LookupError:  # a charset that Python does not know
+        return content.decode("utf-8", "replace")
+
+
+def charset_of(headers: Headers) -> str | None:
+    """Return the charset parameter of the Content-Type, or None."""
+    value = headers.get("content-type")
+    if value is None or "charset" not in value.lower():
+        return None
+    message = Message()  # the standard library's parser of such parameters
+    message["content-type"] = value
+    charset = message.get_param("charset")
+    return charset if isinstance(charset, str) else None

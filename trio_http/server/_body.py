@@ -1,0 +1,36 @@
+"""The body of a request, as its handler reads it."""
+
+from __future__ import annotations
+
+import trio
+
+from trio_http.messages import Headers, MessageBody
+
+from ._link import Link
+
+
+class RequestBody(MessageBody):
+    """The content of a request: iterate over it, or `receive_some`.
+
+    The first read sends ``100 Continue`` to a client that waits for it (RFC 9110 §10.1.1). Reading may raise, besides what
+    `MessageBody` says: `HTTPException` 413 beyond the limit, `ClientDisconnected`, and
+    `trio_http.wire.RemoteProtocolError` for a body that breaks its framing. A handler that lets them pass answers rightly.
+    """
+
+    __slots__ = ("_link",)
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self._link: Link = link
+
+    async def _next_piece(self) -> bytes:
+        return await self._link.next_body()
+
+    @property
+    def trailers(self) -> Headers:
+        """The request's trailer section; empty before the end of the body, and without one."""
+        return Headers(self._link.wire.trailers)
+
+    async def aclose(self) -> None:
+        """Do nothing but checkpoint: what is unread is settled when the exchange ends."""
+        await trio.lowlevel.checkpoint()

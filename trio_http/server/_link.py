@@ -1,0 +1,163 @@
+"""A connection to one client, with the clock on it: what the rest of the server waits through.
+
+The client's time is one number, `Link.deadline`, set before each wait for the client and lifted when it is over, so a
+handler that takes its time is never blamed on the client. The server's ticker watches it; when it passes, the connection's
+scope is cancelled, and `Link.overdue` says what the client was too slow with.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+
+import trio
+
+from trio_http import wire
+from trio_http._errors import ClientDisconnected, HTTPException
+from trio_http.connection import HTTPConnection, Ticker
+from trio_http.transport import Transport
+from trio_http.wire import CHUNKED, SERVER
+
+from ._config import ServerConfig
+
+
+class Overdue(enum.Enum):
+    """What a client was too slow with."""
+
+    IDLE = "idle for too long"
+    HEAD = "request head too slow"
+    BODY = "request body stalled"
+    WRITE = "response not read"
+
+
+class Link(HTTPConnection):
+    """One client's connection, and its time limits.
+
+    Args:
+      transport: the byte stream; ours from now on.
+      config: the limits.
+      ticker: watches the deadlines.
+
+    Attributes:
+      config: as given.
+      scope: the scope in which the client is served; cancelled when its time is up.
+      awaiting: what the client is waited for with, while `deadline` is finite.
+      overdue: what it was too slow with, or None.
+      deadline, scheduled: as `trio_http.connection.Timed`.
+      method: of the request under way.
+      body_received, max_body_bytes: of the request under way, in bytes.
+    """
+
+    __slots__ = (
+        "awaiting", "body_received", "config", "deadline", "max_body_bytes", "method", "overdue", "scheduled", "scope",
+        "ticker",
+    )  # fmt: skip
+
+    def __init__(self, transport: Transport, config: ServerConfig, ticker: Ticker) -> None:
+        super().__init__(transport, SERVER, config.limits, config.lenient)
+        self.config = config
+        self.ticker = ticker
+        self.scope = trio.CancelScope()
+        self.deadline = self.scheduled = math.inf
+        self.awaiting = Overdue.HEAD
+        self.overdue: Overdue | None = None
+        self.method = b""
+        self.body_received = 0
+        self.max_body_bytes = config.max_body_bytes
+
+    def allow(self, seconds: float, awaiting: Overdue) -> None:
+        """Give the client ``seconds`` from now."""
+        self.deadline = trio.current_time() + seconds
+        self.awaiting = awaiting
+        if self.deadline < self.scheduled:
+            self.ticker.watch(self)
+
+    def on_deadline(self) -> None:
+        """The client's time is up; called by the ticker."""
+        self.overdue = self.awaiting
+        self.deadline = math.inf
+        self.scope.cancel(reason=self.awaiting.value)
+
+    # -- the request's body ------------------------------------------------------------------------------------------
+
+    async def next_body(self) -> bytes:
+        """Return the next piece of the request's body; ``b""`` at its end. Always a checkpoint.
+
+        Raises:
+          HTTPException: 413, the body exceeds its limit.
+          trio_http.wire.RemoteProtocolError: the client broke the framing.
+          ClientDisconnected: the client went away.
+        """
+        self.refuse_large_body()
+        if self.wire.they_are_waiting_for_100_continue and not self.wire.trailing_data[0]:
+            await self.send(self.wire.send_response(100, ()))
+        self.allow(self.config.times.body_stall, Overdue.BODY)
+        try:
+            piece = await self.next_data()
+        except trio.BrokenResourceError as exc:
+            raise ClientDisconnected("the client went away within its request") from exc
+        finally:
+            self.deadline = math.inf
+        self.body_received += len(piece)
+        if self.body_received > self.max_body_bytes:
+            raise self._too_large()
+        return piece
+
+    def refuse_large_body(self) -> None:
+        """Raise 413 when the request's Content-Length says already that its body exceeds the limit."""
+        if self.framing != CHUNKED and self.framing > self.max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"the request's content may have at most {self.max_body_bytes} bytes\n")
+
+    @property
+    def body_is_complete(self) -> bool:
+        """The request is here to its end."""
+        return self.wire.their_state is not wire.SEND_BODY
+
+    def can_drain_body(self) -> bool:
+        """Tell whether the unread rest of the request is worth reading to keep the connection.
+
+        What is here already is thrown away at once, up to the bound.
+        """
+        if self.wire.they_are_waiting_for_100_continue:
+            return False  # a client that was told no will not send it, or will: nobody can say what comes next
+        bound = self.config.drain_bytes
+        if self.framing != CHUNKED and self.framing - self.body_received > bound:
+            return False
+        discarded = 0
+        while discarded <= bound:
+            piece = self.wire.next_data()
+            if not isinstance(piece, bytes):
+                return self.framing != CHUNKED
+            if not piece:
+                return True
+            discarded += len(piece)
+            self.body_received += len(piece)
+        return False
+
+    async def drain_body(self) -> None:
+        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's stall limit."""
+        self.allow(self.config.times.body_stall, Overdue.BODY)
+        while not self.body_is_complete:
+            await self.next_data()
+        self.deadline = math.inf
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    async def push(self, data: bytes) -> None:
+        """Send bytes of the wire's, under the write limit. Not a checkpoint when the kernel takes all at once.
+
+        Raises:
+          ClientDisconnected: the client went away.
+
+        Cancellation: as `HTTPConnection.send`.
+        """
+        self.allow(self.config.times.write_stall, Overdue.WRITE)
+        try:
+            await self.send(data)
+        except trio.BrokenResourceError as exc:
+            raise ClientDisconnected("the client went away within the response") from exc
+        finally:
+            self.deadline = math.inf

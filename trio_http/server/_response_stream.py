@@ -1,0 +1,135 @@
+"""A response that is sent piece by piece."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import trio
+
+from trio_http import wire
+from trio_http._errors import ClientDisconnected
+from trio_http.messages import FieldsInput, as_wire_headers
+
+from ._link import Link
+
+
+class ResponseStream(trio.abc.SendStream):
+    """The body of a streamed response: ``async with request.stream_response(...) as body: await body.send_all(...)``.
+
+    Entering sends the head; leaving the block without an exception ends the message. Nothing else does: an exception, a
+    cancel or `aclose` before that aborts the connection, so that the client cannot take the part for the whole.
+
+    Args:
+      link: the client's connection.
+      status, headers, reason: of the response.
+
+    Attributes:
+      trailers: set it within the block to send a trailer section; the client of an HTTP/1.0 request, or of a response with
+        a Content-Length, can have none.
+      started: the head has been sent.
+    """
+
+    __slots__ = ("_broken", "_ended", "_head", "_link", "started", "trailers")
+
+    def __init__(self, link: Link, status: int, headers: wire.Headers, reason: str | None, common: wire.Headers) -> None:
+        self._link = link
+        self._head = (status, headers, reason, common)
+        self._broken = False
+        self._ended = False
+        self.started = False
+        self.trailers: FieldsInput = ()
+
+    async def __aenter__(self) -> ResponseStream:
+        """Send the head.
+
+        Raises:
+          ClientDisconnected: the client went away.
+          trio_http.wire.LocalProtocolError: the head breaks a rule; nothing was sent.
+          RuntimeError: this request was answered already.
+
+        Cancellation: the connection is aborted.
+        """
+        link = self._link
+        if link.wire.our_state is not wire.SEND_RESPONSE:
+            raise RuntimeError("this request was answered already")
+        status, headers, reason, common = self._head
+        if not link.body_is_complete and not link.can_drain_body():
+            headers = with_close(headers)
+        await trio.lowlevel.checkpoint()
+        head = link.wire.send_response(status, headers, reason=reason, common=common)
+        self.started = True
+        await self._push(head)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the message; after an exception, abort the connection."""
+        if exc is not None or self._broken:
+            self._abort()
+        elif not self._ended:
+            await trio.lowlevel.checkpoint()
+            end = self._link.wire.send_end(as_wire_headers(self.trailers))
+            self._ended = True
+            if end:
+                await self._push(end)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a piece of the body. Returns when the operating system has taken it, so nothing piles up here.
+
+        Args:
+          data: any length; for HEAD it is not sent.
+
+        Raises:
+          ClientDisconnected: the client went away.
+          trio.ClosedResourceError: the response has ended.
+          trio.BrokenResourceError: an earlier send failed or was cancelled.
+          trio_http.wire.LocalProtocolError: more than the Content-Length that the head announced.
+
+        Cancellation: some, all or none was sent. Every later send raises, and the connection is aborted when the block ends.
+        """
+        if self._ended:
+            raise trio.ClosedResourceError("this response has ended")
+        if self._broken:
+            raise trio.BrokenResourceError("an earlier send of this response failed or was cancelled")
+        await trio.lowlevel.checkpoint()
+        if self._link.method != b"HEAD":
+            piece = self._link.wire.send_data(data)
+            if piece:
+                await self._push(piece)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the client has read enough for a send to make progress.
+
+        Cancellation: nothing has changed.
+        """
+        if self._ended:
+            raise trio.ClosedResourceError("this response has ended")
+        await self._link.transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Give the response up, unless it has ended: the connection is aborted. Always a checkpoint."""
+        if not self._ended:
+            self._abort()
+        await trio.lowlevel.checkpoint()
+
+    async def _push(self, data: bytes) -> None:
+        try:
+            await self._link.push(data)
+        except BaseException as exc:
+            self._broken = True
+            if isinstance(exc, ClientDisconnected):
+                self._link.transport.abort()
+            raise
+
+    def _abort(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._link.wire.send_failed()
+            self._link.transport.abort()
+
+
+def with_close(headers: wire.Headers) -> wire.Headers:
+    """Return ``headers`` with the connection option ``close`` (RFC 9112 §9.6)."""
+    kept = [pair for pair in headers.raw_items() if pair[0].lower() != b"connection"]
+    return wire.Headers([*kept, (b"Connection", b"close")])
