@@ -121,7 +121,10 @@ def _bodies() -> Iterator[tuple[bytes, bytes]]:
         b"3 \r\nabc\r\n0\r\n\r\n", b"3\t\r\nabc\r\n0\r\n\r\n",
         b" 3\r\nabc\r\n0\r\n\r\n", b"3\nabc\n0\n\n", b"3\nabc\r\n0\r\n\r\n", b"3\r\nabc\n0\r\n\r\n",
         b"3\r\nabcd\r\n0\r\n\r\n", b"3\r\nabcXY0\r\n\r\n",
-        b"3\r\nab\r\n0\r\n\r\n", b"x\r\n\r\n", b"\r\n", b"-3\r\nabc\r\n", b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n",
+        b"3\r\nab\r\n0\r\n\r\n",
+        # An LF behind the data of a first chunk with an extension, and of one whose data ends in CR.
+        b"3;a=b\r\nabc\n0\r\n\r\n", b"3;a=b\r\nbc\r\n0;c\r\n\r\n", b"3;a\r\nabc\n",
+        b"x\r\n\r\n", b"\r\n", b"-3\r\nabc\r\n", b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n",
         b"3g\r\nabc\r\n", b"0\r\n", b"0\r\nX",
         b"00000000000000000003\r\nabc\r\n0\r\n\r\n", b"000000000000000000003\r\nabc\r\n0\r\n\r\n",
         b"fffffffffffffffff\r\nabc",

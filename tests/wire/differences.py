@@ -87,6 +87,19 @@ RECEIVED: tuple[Row, ...] = (
         holds=lambda s: s.item.method is None and sight.folded(s), example=GET + b"X: a\r\n b\r\n\r\n",
     ),
     Row(
+        "FOLD-SPACE", "of a fold in a response, only the line end and what follows it becomes a space",
+        "the whitespace before it is part of the fold too", "RFC 9112 §5.2: obs-fold = OWS CRLF RWS", "W2",
+        kinds=("facts",),
+        holds=lambda s: s.item.method is not None and bool(re.search(rb"[ \t]\r\n[ \t]", s.section)),
+        example=b"HTTP/1.1 200 OK\r\nX: a \r\n b\r\nContent-Length: 0\r\n\r\n", method=b"GET",
+    ),
+    Row(
+        "UNUSED-FRAMING", "malformed framing fields are an error even where they mean nothing",
+        "ignored in a 204 and in a 2xx to CONNECT", "RFC 9110 §9.3.6, RFC 9112 §6.3", peers=BOTH,
+        kinds=("lenient", "facts"), holds=sight.without_framing,
+        example=b"HTTP/1.1 204 No\r\nContent-Length: x\r\n\r\n", method=b"GET",
+    ),
+    Row(
         "EMPTY-LINE", "an empty line before a request line is an error", "skipped",
         "RFC 9112 §2.2: a server should ignore it", "W4",
         kinds=("lenient",), holds=lambda s: s.item.method is None and (s.region[:2] in (b"\r\n", b"\r")),
@@ -95,7 +108,7 @@ RECEIVED: tuple[Row, ...] = (
     Row(
         "HOST-SYNTAX", "a Host of any shape is accepted", "refused unless it is `uri-host [ \":\" port ]`",
         "RFC 9112 §3.2 demands 400; a malformed Host opens routing attacks", "W7", peers=BOTH,
-        holds=lambda s: any(not sight.HOST.fullmatch(value) for value in s.values(b"host")),
+        holds=lambda s: s.item.method is None and not all(map(sight.HOST.fullmatch, s.values(b"host"))),
         example=b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
     ),
     Row(
@@ -112,6 +125,13 @@ RECEIVED: tuple[Row, ...] = (
         example=b"GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
+        "TARGET-FORM", "any visible ASCII is a request target",
+        "refused unless it is of a form that the method can have: a path, an absolute URI, `host:port` for"
+        " CONNECT, `*` for OPTIONS", "RFC 9112 §3.2", peers=BOTH,
+        holds=sight.odd_target, example=b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        example_httptools=b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    Row(
         "CONTROLS", "control characters other than NUL, CR, LF, VT and FF pass in field values and reasons",
         "refused",
         "RFC 9110 §5.5; they forge lines in logs and terminals", "W15", "CONTROLS_IN_VALUE",
@@ -122,7 +142,7 @@ RECEIVED: tuple[Row, ...] = (
         "EXPECTATION", "an expectation other than 100-continue is ignored", "refused with 417",
         "RFC 9110 §10.1.1", "W21", "UNKNOWN_EXPECTATION",
         BOTH, status=417,
-        holds=lambda s: any(value.lower() != b"100-continue" for value in s.values(b"expect")),
+        holds=lambda s: s.item.method is None and not {b"100-continue"}.issuperset(s.lower(b"expect")),
         example=GET + b"Expect: x\r\n\r\n",
     ),
     Row(
@@ -246,18 +266,19 @@ HTTPTOOLS: tuple[Row, ...] = (
         example=b"FROB / HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     Row(
-        "TARGET-START", "a target must look like a path, an asterisk or a URL", "any visible ASCII",
-        "the handler knows which forms it serves",
-        peers=("httptools",), kinds=("lenient",), holds=sight.odd_target,
-        example=b"GET ?a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "AUTHORITY-BYTES", "the authority of an absolute URI may hold few bytes", "any visible ASCII",
+        "the handler knows whom it serves", peers=("httptools",), kinds=("lenient",),
+        holds=sight.odd_authority,
+        example=b'DELETE http://a"b HTTP/1.1\r\nHost: a\r\n\r\n',
     ),
     Row(
         "MISSING-HOST", "a 1.1 request needs no Host", "refused", "RFC 9112 §3.2", "W5", peers=("httptools",),
-        holds=lambda s: s.version == b"HTTP/1.1" and not s.values(b"host"), example=b"GET / HTTP/1.1\r\n\r\n",
+        holds=lambda s: s.item.method is None and s.version == b"HTTP/1.1" and not s.values(b"host"),
+        example=b"GET / HTTP/1.1\r\n\r\n",
     ),
     Row(
         "TWO-HOSTS", "several Hosts pass", "refused", "RFC 9112 §3.2", "W6", peers=("httptools",),
-        holds=lambda s: len(s.values(b"host")) > 1,
+        holds=lambda s: s.item.method is None and len(s.values(b"host")) > 1,
         example=GET + b"Host: b\r\n\r\n",
     ),
     Row(
@@ -350,6 +371,10 @@ SENT: tuple[Row, ...] = (
         "dropped there",
         "RFC 9110 §8.6, §9.3.6 and RFC 9112 §6.1 forbid them", "W61",
     ),
+    Row(
+        "LAST-RESPONSE", "the response to a client that has closed, or broken the protocol, is like others",
+        "`Connection: close` is added", "RFC 9112 §9.6: a server that will close should say so",
+    ),
     Row("INTERIM-TO-1.0", "an interim response can be sent to an HTTP/1.0 client", "refused",
     "RFC 9110 §15.2; the client would take it for the answer", "W62"),
     Row("SEND-BOTH-FRAMINGS", "a request with both framings is written as given", "refused", "RFC 9112 §6.2",
@@ -375,6 +400,10 @@ SEEN: tuple[Row, ...] = (
         "a request that comes after we answered or failed, and a second switch, end in `AttributeError`",
         "protocol errors",
         "h11 fails to print its own message",
+    ),
+    Row(
+        "UNREQUESTED-RESPONSE", "a response to a client that asked nothing is an event", "an error",
+        "it would be taken for the answer to the next request", "W37",
     ),
     Row(
         "SWITCH-AFTER-ERROR", "a CONNECT or upgrade that `send` refused still counts as proposed",

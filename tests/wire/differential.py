@@ -75,7 +75,8 @@ class _EventDriver:
         self.client = item.method is not None
         self.conn = lib.Connection(lib.CLIENT if self.client else lib.SERVER, **options)
         if item.method is not None:
-            self.conn.send(lib.Request(method=item.method, target="/", headers=[("Host", "a")]))
+            target = "a:1" if item.method == b"CONNECT" else "/"
+            self.conn.send(lib.Request(method=item.method, target=target, headers=[("Host", "a")]))
             self.conn.send(lib.EndOfMessage())
         # An empty piece would end the stream.
         for piece in [item.data] if pieces is None else pieces:
@@ -156,8 +157,11 @@ class _Callbacks:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # httptools leaves whitespace behind a value, which is no part of it (RFC 9112 §5.1).
+        # httptools leaves whitespace behind a value, which is no part of it (RFC 9112 §5.1), and the case of
+        # a coding's name, which has none (§7) and is lower in h11.
         pair = name.lower(), value.strip(b" \t")
+        if pair[0] == b"transfer-encoding":
+            pair = pair[0], pair[1].lower()
         message = self.messages[-1]
         (message.fields if self.in_head else message.trailers).append(pair)
 
@@ -272,7 +276,8 @@ def _one_sided(ours: Outcome, theirs: Outcome, *, fewer: bool, peer: str) -> Kin
     """Return who refused the message that only one of the two has completed."""
     if fewer:
         return "strict" if _refused(ours, peer) else "facts"
-    if peer == "httptools" and theirs.verdict == "open" and ours.verdict == "closed":
+    begun = len(theirs.messages) == len(ours.messages)
+    if peer == "httptools" and theirs.verdict == "open" and ours.verdict == "closed" and begun:
         return None  # a message that the end of the stream completes, of which httptools was not told
     return "lenient" if _refused(theirs, peer) else "facts"
 

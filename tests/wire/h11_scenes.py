@@ -13,7 +13,8 @@ HOST = ("Host", "a")
 
 
 def get(lib: ModuleType, method: str = "GET", *fields: tuple[str, str], http_version: str = "1.1") -> Any:
-    return lib.Request(method=method, target="/", headers=[HOST, *fields], http_version=http_version)
+    target = "a:1" if method == "CONNECT" else "/"
+    return lib.Request(method=method, target=target, headers=[HOST, *fields], http_version=http_version)
 
 
 def answer(lib: ModuleType, status: int = 200, *fields: tuple[str, str]) -> Any:
@@ -22,11 +23,9 @@ def answer(lib: ModuleType, status: int = 200, *fields: tuple[str, str]) -> Any:
 
 
 def head(method: bytes = b"GET", *fields: bytes, version: bytes = b"1.1") -> bytes:
-    return b"%s / HTTP/%s\r\nHost: a\r\n%s\r\n" % (
-        method,
-        version,
-        b"".join(field + b"\r\n" for field in fields),
-    )
+    target = b"a:1" if method == b"CONNECT" else b"/"
+    lines = [b"%s %s HTTP/%s" % (method, target, version), b"Host: a", *fields]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 def take(lib: ModuleType, conn: Any) -> list[Any]:
@@ -89,9 +88,7 @@ def asking(lib: ModuleType, method: str = "GET") -> Any:
 def asked(lib: ModuleType, method: bytes = b"GET", *fields: bytes, version: bytes = b"1.1") -> Any:
     """Return a server connection that has received a request."""
     conn = lib.Connection(lib.SERVER)
-    conn.receive_data(
-        b"%s / HTTP/%s\r\n%s\r\n" % (method, version, b"".join(f + b"\r\n" for f in (b"Host: a", *fields)))
-    )
+    conn.receive_data(head(method, *fields, version=version))
     taken(lib, conn)
     return conn
 

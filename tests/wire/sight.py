@@ -57,6 +57,9 @@ class Sight:
     def values(self, name: bytes) -> list[bytes]:
         return [value for other, value in self.fields if other == name]
 
+    def lower(self, name: bytes) -> list[bytes]:
+        return [value.lower() for value in self.values(name)]
+
     @property
     def version(self) -> bytes:
         words = self.start.split(b" ")
@@ -146,9 +149,9 @@ def bad_extension(sight: Sight) -> bool:
 
 
 def padded_extension(sight: Sight) -> bool:
-    """An extension that is well-formed, with whitespace before its semicolon."""
+    """An extension that is well-formed, with whitespace in it."""
     rests = [rest.removesuffix(b"\r") for _, rest in sight.chunks()]
-    return any(rest[:1] in (b" ", b"\t") and b";" in rest and _EXTENSION.fullmatch(rest) for rest in rests)
+    return any(re.search(rb"[ \t]", rest) and b";" in rest and _EXTENSION.fullmatch(rest) for rest in rests)
 
 
 def padded_size(sight: Sight) -> bool:
@@ -222,6 +225,27 @@ def closing_and_kept(sight: Sight) -> bool:
 
 
 def odd_target(sight: Sight) -> bool:
-    """A target of none of the four forms, or with an authority of unusual bytes."""
-    form = rb"/|\*|[A-Za-z]+://[A-Za-z0-9._~:@%!$&'()*+,;=\[\]-]+(?:[/?]|$)"
-    return sight.item.method is None and not re.match(form, sight.target)
+    """A target of a form that the method cannot have (RFC 9112 §3.2)."""
+    method = sight.start.partition(b" ")[0]
+    if sight.item.method is not None:
+        return False
+    if method == b"CONNECT":
+        return not re.fullmatch(rb"(?:\[[0-9A-Fa-f:.v]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+):\d+", sight.target)
+    if sight.target == b"*":
+        return method != b"OPTIONS"
+    return not re.match(rb"/|[A-Za-z][A-Za-z0-9+.-]*://", sight.target)
+
+
+def odd_authority(sight: Sight) -> bool:
+    """An absolute URI with unusual bytes before its path."""
+    if sight.item.method is not None:
+        return False
+    usual = rb"[A-Za-z]+://[A-Za-z0-9._~:@%!$&'()*+,;=\[\]-]+(?:[/?]|$)"
+    return sight.target[:1] not in (b"/", b"*") and not re.match(usual, sight.target)
+
+
+def without_framing(sight: Sight) -> bool:
+    """A response whose framing fields mean nothing, with such fields."""
+    status = sight.start[9:12]
+    unframed = status == b"204" or (sight.item.method == b"CONNECT" and status[:1] == b"2")
+    return unframed and bool(sight.values(b"content-length") or sight.values(b"transfer-encoding"))

@@ -14,7 +14,15 @@ import trio_http.wire as wire
 from tests.wire import differences
 from tests.wire.corpus import CORPUS, Input, mutated
 from tests.wire.differences import HTTPTOOLS, RECEIVED, ROWS, SEEN, SENT, Row, explanations
-from tests.wire.differential import Difference, check, compare, differences_of, run_events
+from tests.wire.differential import (
+    Difference,
+    Message,
+    check,
+    compare,
+    differences_of,
+    run_events,
+    run_httptools,
+)
 from tests.wire.sight import Sight
 
 SEED = 20261122
@@ -83,7 +91,7 @@ def test_every_leniency_but_those_on_what_h11_refuses_too_is_in_the_table() -> N
     assert {leniency.name for leniency in wire.Leniency} - named == {"NON_ASCII_TARGET"}
 
 
-@pytest.mark.parametrize("row", RECEIVED, ids=lambda row: row.id)
+@pytest.mark.parametrize("row", [*RECEIVED, *HTTPTOOLS], ids=lambda row: row.id)
 def test_no_row_excuses_a_plain_message(row: Row) -> None:
     """A row that held for messages without its feature would hide faults in them."""
     plain = [
@@ -109,6 +117,38 @@ def test_no_row_excuses_a_plain_message(row: Row) -> None:
 def _made_up(item: Input, kind: differences.Kind) -> Difference:
     outcome = run_events(wire, item)
     return Difference("h11", kind, item, 0, item.data, outcome, outcome)
+
+
+@pytest.mark.parametrize("peer", ["h11", "httptools"])
+@pytest.mark.parametrize("fault", ["body", "field", "target", "refused", "smuggled", "trailer"])
+def test_a_fault_of_ours_would_be_found(peer: str, fault: str) -> None:
+    item = Input(
+        b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: y\r\n\r\n"
+        b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    ours = run_events(wire, item)
+    theirs = run_events(h11, item) if peer == "h11" else run_httptools(item)
+    assert compare(peer, item, ours, theirs) is None
+    first, second = ours.messages
+    match fault:
+        case "body":
+            first.body = b"ab"
+        case "field":
+            del first.fields[0]
+        case "target":
+            second.start = b"GET", b"/", b"1.1"
+        case "trailer":
+            first.trailers = []
+        case "refused":
+            ours.messages = [first]
+            ours.verdict, ours.error = "rejected", wire.RemoteProtocolError("no reason")
+        case "smuggled":
+            ours.messages.append(Message((b"GET", b"/c", b"1.1"), []))
+            ours.messages[-1].complete = True
+            ours.begins.append(len(item.data))
+    difference = compare(peer, item, ours, theirs)
+    assert difference is not None
+    assert explanations(difference) == []
 
 
 def test_every_row_on_sending_and_on_what_a_program_sees_has_a_test() -> None:

@@ -208,6 +208,20 @@ def test_a_request_that_closes_makes_the_response_say_so(
     assert written == b"HTTP/1.1 200 \r\nContent-Length: 0\r\n" + expected + b"\r\n"
 
 
+@pytest.mark.parametrize("last", [b"", b"nonsense\r\n\r\n"])
+def test_a_response_that_must_be_the_last_says_so_in_ours(wire: ModuleType, last: bytes) -> None:
+    row("LAST-RESPONSE")
+    for lib, option in [(h11, b""), (wire, b"Connection: close\r\n")]:
+        conn = lib.Connection(lib.SERVER) if last else asked(lib)
+        conn.receive_data(last)
+        try:
+            conn.next_event()
+        except lib.RemoteProtocolError:
+            pass
+        written = conn.send(lib.Response(status_code=400, headers=[("Content-Length", "0")]))
+        assert written == b"HTTP/1.1 400 \r\nContent-Length: 0\r\n" + option + b"\r\n"
+
+
 def test_a_kept_http_1_0_connection_is_a_difference(wire: ModuleType) -> None:
     row("KEEP-ALIVE-1.0")
     response = {"status_code": 200, "headers": [("Content-Length", "0")]}

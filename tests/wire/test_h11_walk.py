@@ -137,6 +137,9 @@ def makes_sense(conn: Any, op: str, path: list[str]) -> bool:
 
 def _comparable_to_a_client(conn: Any, what: str, path: list[str]) -> bool:
     """Tell whether ours is to do as h11 does when a server sends ``what``."""
+    if conn.their_state is h11.IDLE:
+        row("UNREQUESTED-RESPONSE")
+        return False
     if conn.their_state is h11.DONE:
         row("EXCESS-BYTES")
         return False
@@ -182,6 +185,13 @@ def outcome(lib: ModuleType, conn: Any, op: Op) -> tuple[Any, ...]:
         conn.client_is_waiting_for_100_continue,
         conn.they_are_waiting_for_100_continue,
     )  # fmt: skip
+    if (
+        isinstance(result, bytes)
+        and conn.our_role is lib.SERVER
+        and conn.their_state in (lib.CLOSED, lib.ERROR)
+    ):
+        row("LAST-RESPONSE")
+        result = result.replace(b"Connection: close\r\n", b"")
     # After the peer's error there is no telling what of its bytes was consumed, and no use for it.
     rest = None if conn.their_state is lib.ERROR else conn.trailing_data
     return result, names(lib, conn), version, waits, they_wait, rest

@@ -26,7 +26,7 @@ FRAGMENTS = [
     b"Content-Length: 3\r\n", b"Content-Length: 3, 3\r\n", b"Content-Length: -1\r\n", b"Content-Length: 0\r\n",
     b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n",
     b"Connection: upgrade\r\nUpgrade: x\r\n", b"Expect: 100-continue\r\n", b"X: \x01\r\n", b"X : y\r\n", b"X: y\r\n z\r\n",
-    b"abc", b"3\r\nabc\r\n", b"3;a=b\r\nabc\r\n", b"3\nabc\n", b"0\r\n\r\n", b"0\r\nT: v\r\n\r\n", b"5\r\nab", b"ffffffff\r\n",
+    b"abc", b"3\r\nabc\r\n", b"3;a=b\r\nabc\r\n", b"3;a=b\r\nabc", b"\n0\r\n\r\n", b"3\nabc\n", b"0\r\n\r\n", b"0\r\nT: v\r\n\r\n", b"5\r\nab", b"ffffffff\r\n",
     b"\x00", b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\xff", b"GET / HTTP/1.1\r\nHost: a\r\n",
     b"POST / HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.1 200 OK\r\n",
 ]  # fmt: skip
@@ -99,6 +99,10 @@ class Reader:
 @given(nearly_http, st.lists(st.integers(0, 10_000), max_size=8), roles, methods, limits, leniencies, st.booleans())
 @settings(max_examples=600)
 @example(b"GET  / HTTP/1.1\r\nHost: a\n\r\n\r\n", [17], wire.SERVER, b"GET", wire.Limits(), frozenset(), False)
+@example(  # a body once ended at this bare LF, and only when it came in one receive
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\n0\r\n\r\n",
+    [62], wire.SERVER, b"GET", wire.Limits(), frozenset(), False,
+)  # fmt: skip
 @example(b"\x16GET / HTTP/1.1\r\n\r\n", [1], wire.SERVER, b"GET", wire.Limits(), frozenset(), False)
 def test_splits_change_nothing(
     data: bytes, places: list[int], role: Any, method: bytes, limits: wire.Limits, lenient: Any, ends: bool

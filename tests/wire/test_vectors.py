@@ -104,7 +104,7 @@ def test_response_behind_the_last_one_is_refused(name: str, face: str) -> None:
     for cuts in ([], [len(vector.data)]):
         for behind in (NEXT_RESPONSE, NEXT_RESPONSE[:1], b"x"):
             actual = play(vector, face, cuts, behind=behind).finish()
-            assert actual == [*expected_of(vector, face)[:-1], "error RFC 9112 §6.3"]
+            assert actual == [*expected_of(vector, face)[:-1], "error RFC 9112 §9.2"]
 
 
 @each_face

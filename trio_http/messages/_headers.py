@@ -43,22 +43,22 @@ class Headers:
         return self
 
     def __getitem__(self, name: str) -> str:
-        value = self._wire.get(name)
+        value = self._wire.get(name) if name.isascii() else None
         if value is None:
             raise KeyError(name)
         return value.decode("latin-1")
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of ``name``, its repeats joined by ``", "``; ``default`` without one."""
-        value = self._wire.get(name)
+        value = self._wire.get(name) if name.isascii() else None
         return default if value is None else value.decode("latin-1")
 
     def get_all(self, name: str) -> list[str]:
         """Return every value of ``name``, in order; empty without one."""
-        return [value.decode("latin-1") for value in self._wire.get_all(name)]
+        return [value.decode("latin-1") for value in self._wire.get_all(name)] if name.isascii() else []
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._wire.get(name) is not None
+        return isinstance(name, str) and name.isascii() and self._wire.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         """The names in lower case, in order, each once."""

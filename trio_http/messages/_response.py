@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from email.message import Message
+import re
 from typing import Any, Final
 
 from trio_http import wire
@@ -16,6 +16,9 @@ _TEXT: Final = Headers({"Content-Type": "text/plain; charset=utf-8"})
 _HTML: Final = Headers({"Content-Type": "text/html; charset=utf-8"})
 _JSON: Final = Headers({"Content-Type": "application/json"})
 _NONE: Final = Headers()
+
+# One parameter of a media type (RFC 9110 §5.6.6), which may also be missing between two semicolons.
+_PARAMETER: Final = re.compile(r'[ \t]*;[ \t]*(?:([^\s;=",]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;",]*)))?')
 
 
 class Response:
@@ -32,6 +35,8 @@ class Response:
 
     Raises:
       TypeError: more than one content, content that is no bytes, or an object that JSON cannot hold.
+      ValueError: a status outside 200-999 (an interim response is sent by `Request.send_informational`), or a 204 or 304
+        with content.
       trio_http.wire.LocalProtocolError: illegal header fields.
 
     Attributes:
@@ -68,6 +73,10 @@ class Response:
                 content = (text or html or "").encode()
         elif not isinstance(content, (bytes, bytearray, memoryview)):
             raise TypeError(f"content must be bytes, not {type(content).__name__}; for text there is text=")
+        if not 200 <= status <= 999:
+            raise ValueError(f"a response has a status of 200-999, not {status}")
+        if content and (status == 204 or status == 304):
+            raise ValueError(f"a response with status {status} has no content, got {len(content)} bytes")
         self.status = status
         self.content = content if type(content) is bytes else bytes(content)
         if headers is None:
@@ -101,7 +110,7 @@ def decode_text(content: bytes, headers: Headers) -> str:
     """Return ``content`` as text by the charset that ``headers`` name (RFC 9110 §8.3.2), or else as UTF-8."""
     try:
         return content.decode(charset_of(headers) or "utf-8", "replace")
-    except LookupError:  # a charset that Python does not know
+    except (LookupError, ValueError):  # a charset that Python does not know, or a codec that is none for this use
         return content.decode("utf-8", "replace")
 
 
@@ -110,7 +119,10 @@ def charset_of(headers: Headers) -> str | None:
     value = headers.get("content-type")
     if value is None or "charset" not in value.lower():
         return None
-    message = Message()  # the standard library's parser of such parameters
-    message["content-type"] = value
-    charset = message.get_param("charset")
-    return charset if isinstance(charset, str) else None
+    position = value.find(";")
+    while position >= 0 and (parameter := _PARAMETER.match(value, position)):
+        name, quoted, token = parameter.groups()
+        if name is not None and name.lower() == "charset":
+            return (token or None) if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+        position = parameter.end()
+    return None

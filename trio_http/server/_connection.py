@@ -76,6 +76,7 @@ class ServerConnection:
             while await self._run_until_trouble():
                 pass
         finally:
+            self._task.context = self._context  # for whoever serves one connection in a task of their own
             link.ticker.forget(link)
             self._request = None
             await link.transport.aclose_forcefully()  # nothing, after a regular end
@@ -110,8 +111,7 @@ class ServerConnection:
             await trio.lowlevel.cancel_shielded_checkpoint()
         if not isinstance(head, wire.RequestHead):
             return False  # the client has ended the connection
-        link.framing = head.framing
-        link.method = head.method
+        link.begin_exchange(head)
         common = self._common.at(trio.current_time())
         request = self._request = Request(link, head, common)
         try:
@@ -123,7 +123,8 @@ class ServerConnection:
         else:
             self._check_streamed(request, response)
         if not link.body_is_complete:
-            if peer.their_state is wire.SEND_BODY and link.can_drain_body():
+            # Not behind an answer that has announced the close: an `Expect` that it left unanswered may never be followed.
+            if peer.our_state is wire.DONE and peer.their_state is wire.SEND_BODY and link.can_drain_body():
                 await link.drain_body()
         if peer.our_state is not wire.DONE or peer.their_state is not wire.DONE:
             return False
@@ -208,7 +209,11 @@ class ServerConnection:
             return None
         cause = _lone_leaf(trouble)
         if isinstance(cause, HTTPException):
-            return _response_of(cause)
+            try:
+                return _response_of(cause)
+            except (wire.LocalProtocolError, TypeError, ValueError):
+                logger.exception("no answer can be made of %r", cause)
+                return Response(500, text=_phrase(500))
         if isinstance(cause, wire.RemoteProtocolError):
             # The text is ours, and shows none of the peer's bytes: an echo could be made to run in a browser.
             return Response(cause.error_status_hint, text=_phrase(cause.error_status_hint))
@@ -245,7 +250,10 @@ class ServerConnection:
         if link.wire.our_state is wire.ERROR or link.transport.closed:
             await link.transport.aclose_forcefully()
             return
-        if link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.trailing_data[0]:
+        # A client that is ready for another exchange may have sent it already. Between exchanges, no answer can be lost.
+        answered, gone = link.wire.our_state is not wire.IDLE, link.wire.trailing_data[1]
+        surprised = answered and not gone and (self._request is None or self._request._head.keep_alive)
+        if surprised or link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.trailing_data[0]:
             left = self._config.linger_bytes
             with trio.move_on_after(self._config.times.linger):
                 try:
@@ -267,7 +275,7 @@ def _lone_leaf(exc: Exception) -> Exception:
 
 
 def _response_of(exc: HTTPException) -> Response:
-    return Response(exc.status, text=exc.text, headers=exc.headers)
+    return Response(exc.status, text=exc.text if exc.status != 304 else None, headers=exc.headers)  # 304: has no content
 
 
 def _phrase(status: int) -> str:

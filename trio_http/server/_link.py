@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
+from typing import Final
 
 import trio
 
@@ -19,6 +20,10 @@ from trio_http.transport import Transport
 from trio_http.wire import CHUNKED, SERVER
 
 from ._config import ServerConfig
+
+# How much a client must read within the write limit. Arbitrary: about a kilobyte a second at the default limit, and enough at
+# once that a large answer costs no more system calls than the kernel's own buffers make of it.
+_PUSH_BYTES: Final = 64 * 1024
 
 
 class Overdue(enum.Enum):
@@ -78,6 +83,13 @@ class Link(HTTPConnection):
         self.deadline = math.inf
         self.scope.cancel(reason=self.awaiting.value)
 
+    def begin_exchange(self, head: wire.RequestHead) -> None:
+        """Forget the exchange before this one: its body's length and the limit that its handler set are not this one's."""
+        self.framing = head.framing
+        self.method = head.method
+        self.body_received = 0
+        self.max_body_bytes = self.config.max_body_bytes
+
     # -- the request's body ------------------------------------------------------------------------------------------
 
     async def next_body(self) -> bytes:
@@ -90,7 +102,7 @@ class Link(HTTPConnection):
         """
         self.refuse_large_body()
         if self.wire.they_are_waiting_for_100_continue and not self.wire.trailing_data[0]:
-            await self.send(self.wire.send_response(100, ()))
+            await self.push(self.wire.send_response(100, ()))
         self.allow(self.config.times.body_stall, Overdue.BODY)
         try:
             piece = await self.next_data()
@@ -116,19 +128,30 @@ class Link(HTTPConnection):
         """The request is here to its end."""
         return self.wire.their_state is not wire.SEND_BODY
 
-    def can_drain_body(self) -> bool:
-        """Tell whether the unread rest of the request is worth reading to keep the connection.
+    def is_worth_draining(self) -> bool:
+        """Tell whether the unread rest of the request, as far as its head tells, is worth reading to keep the connection.
 
-        What is here already is thrown away at once, up to the bound.
+        Nothing is taken from it: the handler may read on.
         """
         if self.wire.they_are_waiting_for_100_continue:
             return False  # a client that was told no will not send it, or will: nobody can say what comes next
+        return self.framing != CHUNKED and self.framing - self.body_received <= self.config.drain_bytes
+
+    def can_drain_body(self) -> bool:
+        """Tell whether the unread rest of the request, which nobody will read, is worth reading to keep the connection.
+
+        What is here already is thrown away at once, up to the bound.
+        """
+        if self.framing != CHUNKED or self.wire.they_are_waiting_for_100_continue:
+            if not self.is_worth_draining():
+                return False
         bound = self.config.drain_bytes
-        if self.framing != CHUNKED and self.framing - self.body_received > bound:
-            return False
         discarded = 0
         while discarded <= bound:
-            piece = self.wire.next_data()
+            try:
+                piece = self.wire.next_data()
+            except wire.RemoteProtocolError:
+                return False  # the answer is ready and owed; what the client has broken only ends the connection
             if not isinstance(piece, bytes):
                 return self.framing != CHUNKED
             if not piece:
@@ -138,16 +161,26 @@ class Link(HTTPConnection):
         return False
 
     async def drain_body(self) -> None:
-        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's stall limit."""
+        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's stall limit.
+
+        Raises:
+          trio_http.wire.RemoteProtocolError: the client broke the framing.
+          ClientDisconnected: the client went away.
+        """
         self.allow(self.config.times.body_stall, Overdue.BODY)
-        while not self.body_is_complete:
-            await self.next_data()
+        try:
+            while not self.body_is_complete:
+                await self.next_data()
+        except trio.BrokenResourceError as exc:
+            raise ClientDisconnected("the client went away within the rest of its request") from exc
         self.deadline = math.inf
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
     async def push(self, data: bytes) -> None:
         """Send bytes of the wire's, under the write limit. Not a checkpoint when the kernel takes all at once.
+
+        The limit counts from the last piece that was taken, so a client that reads slowly has as long as it needs.
 
         Raises:
           ClientDisconnected: the client went away.
@@ -156,7 +189,13 @@ class Link(HTTPConnection):
         """
         self.allow(self.config.times.write_stall, Overdue.WRITE)
         try:
-            await self.send(data)
+            if len(data) <= _PUSH_BYTES:
+                await self.send(data)
+            else:
+                view = memoryview(data)
+                for start in range(0, len(data), _PUSH_BYTES):
+                    self.allow(self.config.times.write_stall, Overdue.WRITE)
+                    await self.send(view[start : start + _PUSH_BYTES])
         except trio.BrokenResourceError as exc:
             raise ClientDisconnected("the client went away within the response") from exc
         finally:

@@ -85,8 +85,9 @@ class Request:
         if target[0] != "/":
             if self.method == "CONNECT":
                 return ""
+            target, _, _ = target.partition("?")  # first, for the query may hold anything but "#"
             if "://" in target:  # absolute-form, as proxies are sent (RFC 9112 §3.2.2)
-                target = "/" + target.partition("://")[2].partition("/")[2]
+                return "/" + target.partition("://")[2].partition("/")[2]
         return target.partition("?")[0]
 
     @property
@@ -102,26 +103,17 @@ class Request:
           ValueError: the parts make no URL; the method is CONNECT, or the target ``*``.
         """
         target = self.target
-        if "://" in target:
-            return yarl.URL(target, encoded=True)
         if target[0] != "/":
+            if "://" in target.partition("?")[0]:
+                return yarl.URL(target, encoded=True)
             raise ValueError(f"the target {target!r} names no resource")
-        host, _, port = self._authority()
         return yarl.URL.build(
             scheme="http" if self._link.transport.tls is None else "https",
-            host=host or "localhost",
-            port=int(port) if port else None,
+            authority=self.headers.get("host") or "localhost",
             path=self.path,
             query_string=self.query,
             encoded=True,
         )
-
-    def _authority(self) -> tuple[str, str, str]:
-        host = self.headers.get("host", "") or ""
-        if host.startswith("["):
-            literal, _, rest = host[1:].partition("]")
-            return literal, "]", rest.removeprefix(":")
-        return host.partition(":")
 
     @property
     def body(self) -> RequestBody:
@@ -180,7 +172,7 @@ class Request:
         content = await self.read(limit)
         try:
             return json.loads(content)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:  # RecursionError: a hundred thousand "[" in a row
             raise HTTPException(400, "the request's content is no JSON\n") from exc
 
     async def form(self, limit: int = READ_LIMIT) -> list[tuple[str, str]]:
@@ -213,8 +205,11 @@ class Request:
 
         Raises:
           RuntimeError: this request has a streamed response already.
+          ValueError: another status.
           trio_http.wire.LocalProtocolError: illegal header fields.
         """
+        if not 200 <= status <= 999:
+            raise ValueError(f"a response has a status of 200-999, not {status}")
         if self.response_stream is not None:
             raise RuntimeError("this request has a streamed response already")
         self.response_stream = ResponseStream(self._link, status, as_wire_headers(headers), reason, self._common)

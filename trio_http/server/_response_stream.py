@@ -24,8 +24,8 @@ class ResponseStream(trio.abc.SendStream):
       status, headers, reason: of the response.
 
     Attributes:
-      trailers: set it within the block to send a trailer section; the client of an HTTP/1.0 request, or of a response with
-        a Content-Length, can have none.
+      trailers: set it within the block to send a trailer section. It is left out in answer to HEAD and to an HTTP/1.0
+        client; beside a Content-Length it is an error (RFC 9112 §7.1.2).
       started: the head has been sent.
     """
 
@@ -53,7 +53,7 @@ class ResponseStream(trio.abc.SendStream):
         if link.wire.our_state is not wire.SEND_RESPONSE:
             raise RuntimeError("this request was answered already")
         status, headers, reason, common = self._head
-        if not link.body_is_complete and not link.can_drain_body():
+        if not link.body_is_complete and not link.is_worth_draining():  # not `can_drain_body`: the handler may read on
             headers = with_close(headers)
         await trio.lowlevel.checkpoint()
         head = link.wire.send_response(status, headers, reason=reason, common=common)
@@ -69,7 +69,11 @@ class ResponseStream(trio.abc.SendStream):
             self._abort()
         elif not self._ended:
             await trio.lowlevel.checkpoint()
-            end = self._link.wire.send_end(as_wire_headers(self.trailers))
+            link = self._link
+            trailers = as_wire_headers(self.trailers)
+            if link.method == b"HEAD" or link.wire.their_http_version == b"1.0":
+                trailers = wire.Headers()  # such a client can have none, and is owed the response all the same
+            end = link.wire.send_end(trailers)
             self._ended = True
             if end:
                 await self._push(end)
@@ -101,11 +105,18 @@ class ResponseStream(trio.abc.SendStream):
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the client has read enough for a send to make progress.
 
+        Raises:
+          ClientDisconnected: the client went away.
+          trio.ClosedResourceError: the response has ended.
+
         Cancellation: nothing has changed.
         """
         if self._ended:
             raise trio.ClosedResourceError("this response has ended")
-        await self._link.transport.wait_send_all_might_not_block()
+        try:
+            await self._link.transport.wait_send_all_might_not_block()
+        except trio.BrokenResourceError as exc:
+            raise ClientDisconnected("the client went away within the response") from exc
 
     async def aclose(self) -> None:
         """Give the response up, unless it has ended: the connection is aborted. Always a checkpoint."""

@@ -61,8 +61,8 @@ async def serve_tcp(
 
     Cancellation: every socket is closed.
     """
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
     server = _ConnectionServer(handler, config)
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
 
     async def serve_stream(stream: trio.SocketStream) -> None:
         await server.serve(SocketTransport(stream.socket))

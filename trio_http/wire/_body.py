@@ -10,7 +10,7 @@ from typing import Final
 
 from ._buffer import ReceiveBuffer
 from ._errors import RemoteProtocolError, shown
-from ._grammar import CHUNK_EXTENSION, CHUNK_SIZE, CRLF
+from ._grammar import CHUNK_EXTENSION, CHUNK_SIZE, CRLF, NO_TRAILER_NAMES
 from ._headers import Headers
 from ._rules import Rules
 from ._section import bare_lf_error, find_bare_lf, parse_fields, refuse_bare_lf, take_section
@@ -20,21 +20,15 @@ NO_TRAILERS: Final = Headers()
 # A chunk size has at most this many digits; what is longer before any extension is malformed anyway.
 _SIZE_DIGITS: Final = 20
 
-# Fields that frame or route a message, or concern its connection, mean nothing behind its body, and harm when somebody merges
-# them into its head (RFC 9110 §6.5.1).
-_NO_TRAILER_NAMES: Final = frozenset(
-    [b"content-length", b"transfer-encoding", b"host", b"connection", b"keep-alive", b"upgrade", b"te", b"trailer"]
-)
-
 
 class LengthReader:
     """A body of a known length (RFC 9112 §6.2).
 
-    Args:
-      length: bytes, at least 0.
+    Attributes:
+      length: bytes of the whole body, at least 0.
     """
 
-    __slots__ = ("_left", "_length")
+    __slots__ = ("_left", "length")
 
     chunk_start = False
     chunk_end = False
@@ -42,7 +36,7 @@ class LengthReader:
     trailers = NO_TRAILERS
 
     def __init__(self, length: int) -> None:
-        self._length = self._left = length
+        self.length = self._left = length
 
     def read(self, buffer: ReceiveBuffer) -> bytes | None:
         """Return the next piece; see the module's head."""
@@ -53,7 +47,7 @@ class LengthReader:
         if not piece:
             if buffer.closed:
                 raise RemoteProtocolError(
-                    f"the connection ended after {self._length - left} of {self._length} bytes of body",
+                    f"the connection ended after {self.length - left} bytes of body, expected {self.length}",
                     section="RFC 9112 §8",
                 )
             return None
@@ -106,8 +100,8 @@ class ChunkedReader:
         self._begun = False  # a piece of this chunk was returned
         self._extension = b""
         self._extension_bytes = 0
-        self._usual = b"\n"  # how the last chunk began, with the CRLF before it; at first what cannot come here
-        self._usual_size = 0
+        self._usual = b""  # how the last chunk without extensions began, with the CRLF before it
+        self._usual_size = 0  # its size; 0 before the first
         self.chunk_start = False
         self.chunk_end = False
         self.chunk_extension = b""
@@ -119,7 +113,7 @@ class ChunkedReader:
         if stage == _DATA_END:
             # The usual chunk follows another of the same size, without extensions, and is here whole.
             data, pos = buffer.data, buffer.pos
-            if data.startswith(self._usual, pos):
+            if self._usual_size and data.startswith(self._usual, pos):
                 start = pos + len(self._usual)
                 end = start + self._usual_size
                 if end <= len(data) and type(data) is bytes:
@@ -129,16 +123,19 @@ class ChunkedReader:
                     return data[start:end]
         if stage == _DATA_END:
             if not self._take_data_end(buffer):
-                return self._starved(buffer)
+                self._check_open(buffer)
+                return None
             stage = _SIZE
         if stage == _SIZE:
             stage = self._take_size(buffer)
             if stage == _SIZE:
-                return self._starved(buffer)
+                self._check_open(buffer)
+                return None
         if stage == _DATA:
             piece = buffer.take(self._left)
             if not piece:
-                return self._starved(buffer)
+                self._check_open(buffer)
+                return None
             if self._begun:
                 self.chunk_start = False
                 self.chunk_extension = b""
@@ -151,10 +148,12 @@ class ChunkedReader:
                 self._stage = _DATA_END
             return piece
         if stage == _TRAILERS and not self._take_trailers(buffer):
-            return self._starved(buffer)
+            self._check_open(buffer)
+            return None
         return b""
 
-    def _starved(self, buffer: ReceiveBuffer) -> None:
+    def _check_open(self, buffer: ReceiveBuffer) -> None:
+        """Refuse to wait for more when no more will come."""
         if buffer.closed:
             raise RemoteProtocolError(
                 "the connection ended within a chunked body, expected the last chunk", section="RFC 9112 §8"
@@ -169,7 +168,8 @@ class ChunkedReader:
         else:
             here = bytes(data[pos : pos + 2])
             if here and here != b"\r":
-                raise RemoteProtocolError(f"{here!r} behind the chunk data, expected CRLF", section="RFC 9112 §7.1")
+                wrong = here if here[:1] == b"\r" else here[:1]  # as much as decided it, however the bytes were split
+                raise RemoteProtocolError(f"{wrong!r} behind the chunk data, expected CRLF", section="RFC 9112 §7.1")
             return False
         self._stage = _SIZE
         return True
@@ -188,7 +188,7 @@ class ChunkedReader:
         if line[-1:] == b"\r":
             line = line[:-1]
         elif not self._rules.bare_lf:
-            raise bare_lf_error(line + b"\n")
+            raise bare_lf_error(line + b"\n", "RFC 9112 §7.1")
         size, extension = self._parse_size(line)
         if extension:
             self._extension_bytes += len(extension)
@@ -208,7 +208,9 @@ class ChunkedReader:
     def _parse_size(self, line: bytes) -> tuple[int, bytes]:
         match = CHUNK_SIZE.match(line)
         if match is None:
-            raise RemoteProtocolError(f"malformed chunk size {shown(line)}, expected 1*HEXDIG", section="RFC 9112 §7.1")
+            raise RemoteProtocolError(
+                f"malformed chunk size {shown(line)}, expected hexadecimal digits", section="RFC 9112 §7.1"
+            )
         size = int(match[0], 16)
         extension = line[match.end() :]
         if not extension:
@@ -216,9 +218,15 @@ class ChunkedReader:
         if self._rules.chunk_size_whitespace:
             extension = extension.rstrip(b" \t")
         if not CHUNK_EXTENSION.fullmatch(extension):
-            digits = len(match[0]) == _SIZE_DIGITS
-            what = "chunk size" if extension[:1] != b";" or digits else "chunk extension"
-            raise RemoteProtocolError(f"malformed {what} {shown(line)}", section="RFC 9112 §7.1.1")
+            if extension.lstrip(b" \t")[:1] == b";":
+                raise RemoteProtocolError(
+                    f"malformed chunk extension in {shown(line)}, expected ;name or ;name=value",
+                    section="RFC 9112 §7.1.1",
+                )
+            raise RemoteProtocolError(
+                f"malformed chunk size {shown(line)}, expected at most {_SIZE_DIGITS} hexadecimal digits",
+                section="RFC 9112 §7.1",
+            )
         return size, extension
 
     def _too_long(self) -> RemoteProtocolError:
@@ -233,7 +241,8 @@ class ChunkedReader:
             buffer.skip(1)
         else:
             if len(data) - pos < 2:
-                refuse_bare_lf(buffer, pos + 1) if not self._rules.bare_lf else None
+                if not self._rules.bare_lf:
+                    refuse_bare_lf(buffer, pos + 1)
                 return False
             section = take_section(buffer, self._rules.limits.max_trailer_bytes, self._rules, _trailers_too_long)
             if section is None:
@@ -251,13 +260,15 @@ class ChunkedReader:
         except RemoteProtocolError as exc:
             raise find_bare_lf(section) or exc from None
         for name, _ in trailers:
-            if name in _NO_TRAILER_NAMES:
-                raise RemoteProtocolError(f"field {name!r} in a trailer section", section="RFC 9110 §6.5.1")
+            if name in NO_TRAILER_NAMES:
+                raise RemoteProtocolError(
+                    f"field {name!r} in a trailer section, expected none that frames or routes", section="RFC 9110 §6.5.1"
+                )
         return trailers
 
 
 def _trailers_too_long(section: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(f"trailer section does not end within {len(section)} bytes", 431)
+    return RemoteProtocolError(f"the trailer section does not end within {len(section)} bytes, which are allowed", 431)
 
 
 # For every message without a body: it has no state to share.

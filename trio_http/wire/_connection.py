@@ -23,26 +23,15 @@ from ._events import (
     response_event,
 )
 from ._limits import STRICT, Leniency, Limits
-from ._sentinels import (
-    DONE,
-    ERROR,
-    IDLE,
-    MIGHT_SWITCH_PROTOCOL,
-    NEED_DATA,
-    PAUSED,
-    SEND_BODY,
-    SEND_RESPONSE,
-    SWITCHED_PROTOCOL,
-    Sentinel,
-)
+from ._sentinels import CLOSED, SEND_BODY, Sentinel
+from ._sentinels import NEED_DATA as NEED_DATA  # h11 has the two marks here, too
+from ._sentinels import PAUSED as PAUSED
 from ._state import State
 
 # h11's name and value for what we call `Limits.max_head_bytes`; real programs import it from here.
 DEFAULT_MAX_INCOMPLETE_EVENT_SIZE: Final = 16 * 1024
 
 _H11_LIMITS: Final = Limits(max_head_bytes=DEFAULT_MAX_INCOMPLETE_EVENT_SIZE)
-_HEAD_DUE: Final = frozenset([IDLE, SEND_RESPONSE])
-_SWITCHING: Final = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
 _CLOSED_EVENT: Final = ConnectionClosed()
 _END_OF_MESSAGE: Final = EndOfMessage()
 
@@ -87,7 +76,8 @@ class Connection(Engine):
           RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each further call raises.
         """
         joint = self._state
-        state = joint.server if self._is_client else joint.client
+        is_client = self._is_client
+        state = joint.server if is_client else joint.client
         try:
             if state is SEND_BODY:
                 reader = self._reader
@@ -101,37 +91,20 @@ class Connection(Engine):
                 self._end_theirs()
                 trailers = reader.trailers
                 return EndOfMessage(headers=trailers) if trailers else _END_OF_MESSAGE
-            if state in _HEAD_DUE:
-                return self._next_response() if self._is_client else self._next_request()
-            if state is ERROR:
-                raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
-            return PAUSED if state in _SWITCHING else self._next_after_end(state)
+            if state is self._head_due:
+                if is_client:
+                    response = self._take_response()
+                    if response is not None:
+                        return response_event(*response)
+                else:
+                    request = self._take_request()
+                    if request is not None:
+                        return request_event(*request)
+            told = self._standing(state)
+            return _CLOSED_EVENT if told is CLOSED else told
         except BaseException:
             self._fail(ours=False)
             raise
-
-    def _next_request(self) -> Event | type[Sentinel]:
-        head = self._take_request_head()
-        if head is not None:
-            return request_event(head.method, head.headers, head.target, head.http_version)
-        return self._next_close() if self._buffer.closed else NEED_DATA
-
-    def _next_response(self) -> Event | type[Sentinel]:
-        head = self._take_response_head()
-        if head is not None:
-            return response_event(head.status_code, head.headers, head.http_version, head.reason)
-        return self._next_close() if self._buffer.closed else NEED_DATA
-
-    def _next_after_end(self, state: State) -> Event | type[Sentinel]:
-        if len(self._buffer):
-            if state is DONE and not self._is_client:
-                return PAUSED
-            raise self._excess_error()
-        return self._next_close() if self._buffer.closed else NEED_DATA
-
-    def _next_close(self) -> Event:
-        self._take_close()
-        return _CLOSED_EVENT
 
     def send(self, event: Event) -> bytes | None:
         """Return the bytes that tell ``event`` to the peer, and enter it in our state.
@@ -165,6 +138,8 @@ class Connection(Engine):
         except BaseException:
             self._fail(ours=True)
             raise
+
+    # -- an event's way to the engine ----------------------------------------------------------------------------
 
     def _give_request(self, event: Request) -> bytes:
         if event.http_version != b"1.1":

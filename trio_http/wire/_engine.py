@@ -14,12 +14,13 @@ from ._body import NO_BODY, NO_TRAILERS, BodyReader, ChunkedReader, CloseDelimit
 from ._buffer import ReceiveBuffer
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import ConnectionClosed, Data, EndOfMessage, InformationalResponse, Request, Response
-from ._facts import NO_FACTS, Facts, facts_of, is_persistent
-from ._framing import CHUNKED, CLOSE_DELIMITED, request_framing, response_framing
+from ._facts import FRAMING, NO_FACTS
+from ._framing import CHUNKED, CLOSE_DELIMITED, framed_regardless, request_framing, response_framing
+from ._grammar import check_target_form
 from ._head import (
     HeadParser,
-    RequestHead,
-    ResponseHead,
+    RequestParts,
+    ResponseParts,
     check_first_byte,
     request_too_long,
     response_too_long,
@@ -28,7 +29,21 @@ from ._headers import Headers
 from ._limits import Leniency, Limits
 from ._rules import Rules
 from ._section import take_section
-from ._sentinels import CLIENT, SEND_BODY, SERVER
+from ._sentinels import (
+    CLIENT,
+    CLOSED,
+    DONE,
+    ERROR,
+    IDLE,
+    MIGHT_SWITCH_PROTOCOL,
+    NEED_DATA,
+    PAUSED,
+    SEND_BODY,
+    SEND_RESPONSE,
+    SERVER,
+    SWITCHED_PROTOCOL,
+    Sentinel,
+)
 from ._state import FAILED, START, SWITCH_CONNECT, SWITCH_UPGRADE, Cause, State
 from ._writers import (
     BodyWriter,
@@ -40,9 +55,10 @@ from ._writers import (
 )
 
 _BODILESS: Final = frozenset([204, 304])
+_SWITCHING: Final = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
+# The answers to these are framed in ways of their own (RFC 9112 §6.3).
+_ODD_METHODS: Final = frozenset([b"HEAD", b"CONNECT"])
 _HEAD_END: Final = b"\r\n\r\n"
-# Sent with no interim response, 204 or answer to CONNECT, whatever the caller's fields say (RFC 9110 §8.6, RFC 9112 §6.1).
-_FRAMING_FIELDS: Final = (b"Transfer-Encoding", b"Content-Length")
 
 
 class Engine:
@@ -58,22 +74,24 @@ class Engine:
     """
 
     __slots__ = (
-        "_buffer", "_heads", "_interim", "_is_client", "_plain", "_quick_head_bytes", "_reader", "_request_method",
-        "_rules", "_state", "_their_http_version", "_waiting_for_100", "_writer",
+        "_buffer", "_head_due", "_heads", "_interim", "_is_client", "_length_writer", "_plain", "_quick_head_bytes", "_reader",
+        "_request_method", "_rules", "_state", "_their_http_version", "_waiting_for_100", "_writer",
     )  # fmt: skip
 
     def __init__(self, our_role: State, limits: Limits, lenient: frozenset[Leniency]) -> None:
         if our_role not in (CLIENT, SERVER):
             raise ValueError(f"expected CLIENT or SERVER, not {our_role!r}")
         self._is_client = our_role is CLIENT
+        self._head_due = SEND_RESPONSE if self._is_client else IDLE  # the peer's state in which it owes a head
         self._rules = Rules(limits, lenient, client=self._is_client)
-        self._heads = HeadParser(self._rules, requests=not self._is_client)
+        self._heads = HeadParser(self._rules)
         self._buffer = ReceiveBuffer()
         # Where lines may end in LF, the first CRLF CRLF is perhaps not the end of the first head.
         self._quick_head_bytes = 0 if self._rules.bare_lf else limits.max_head_bytes
         self._state = START
         self._reader: BodyReader | None = None
         self._writer: BodyWriter | None = None
+        self._length_writer = LengthWriter()
         self._request_method: bytes | None = None
         self._their_http_version: bytes | None = None
         self._plain = False  # the request is of HTTP/1.1, and neither HEAD nor CONNECT: its answer is framed as usual
@@ -154,46 +172,58 @@ class Engine:
         else:
             raise TypeError(f"expected bytes-like data, not {type(data).__name__}")
 
-    def _take_request_head(self) -> RequestHead | None:
-        """Use the head of a request and enter it in the state; None while it is not here. Server only."""
+    def _take_request(self) -> RequestParts | None:
+        """Use the head of a request and enter it in the state; None while it is not here. For a server, with the client
+        in IDLE."""
         buffer = self._buffer
         data, pos = buffer.data, buffer.pos
         # The usual case is a fresh receive that holds a head whole; all others take the longer way.
         end = data.find(_HEAD_END, pos, pos + self._quick_head_bytes) if type(data) is bytes else -1
         if end > pos and data[pos] > 0x20:
+            section: Any = data[pos:end]
             buffer.pos = buffer.scanned = end + 4
-            section: bytes | None = data[pos:end]  # type: ignore[assignment]  # bytes, as `type(data) is bytes` said
         else:
-            section = self._await_request_head()
+            section = self._await_request_section()
             if section is None:
                 return None
-        head = self._heads.request(section)
-        if head.facts is NO_FACTS and head.method == b"GET" and head.http_version == b"1.1":
-            self._state = self._state.by_client[Request]
-            self._their_http_version = b"1.1"
-            self._request_method = b"GET"
+        parts = self._heads.request(section)
+        method, _, http_version, headers = parts
+        facts = headers.facts
+        self._their_http_version = http_version
+        joint = self._state
+        if facts.usual and http_version == b"1.1" and method not in _ODD_METHODS and joint.requested is not None:
+            # The longer way below comes to the same.
+            self._state = joint.requested
+            self._request_method = method
             self._plain = True
-            self._reader = NO_BODY
+            length = headers.content_length
+            self._reader = LengthReader(length) if length else NO_BODY
         else:
-            self._their_http_version = head.http_version
-            self._begin_request(head.method, head.http_version, head.facts)
-            self._reader = self._reader_for(head.framing)
-        return head
+            self._begin_request(method, http_version, headers)
+            self._reader = self._reader_for(request_framing(facts.chunked, headers.content_length))
+        return parts
 
-    def _await_request_head(self) -> bytes | None:
+    def _await_request_section(self) -> bytes | None:
         """Return the head of a request that came in parts, or behind empty lines, or not as it should."""
         buffer = self._buffer
         data, pos = buffer.data, buffer.pos
-        while data[pos : pos + 2] == b"\r\n":  # an empty line before a request is to be ignored (RFC 9112 §2.2)
-            buffer.skip(2)
-            pos += 2
+        while True:  # empty lines before a request are to be ignored (RFC 9112 §2.2)
+            if data[pos : pos + 2] == b"\r\n":
+                pos += 2
+            elif self._rules.bare_lf and data[pos : pos + 1] == b"\n":
+                pos += 1
+            else:
+                break
+        if pos > buffer.pos:
+            buffer.skip(pos - buffer.pos)
         if pos == len(data) or (data[pos] == 0x0D and pos + 1 == len(data)):
             return None
         check_first_byte(data[pos], request=True)
         return take_section(buffer, self._rules.limits.max_head_bytes, self._rules, request_too_long)
 
-    def _take_response_head(self) -> ResponseHead | None:
-        """Use the head of a response and enter it in the state; None while it is not here. Client only."""
+    def _take_response(self) -> ResponseParts | None:
+        """Use the head of a response and enter it in the state; None while it is not here. For a client, with a request
+        unanswered."""
         buffer = self._buffer
         if not len(buffer):
             return None
@@ -201,21 +231,26 @@ class Engine:
         section = take_section(buffer, self._rules.limits.max_head_bytes, self._rules, response_too_long)
         if section is None:
             return None
-        head = self._heads.response(section)
-        status, facts = head.status_code, head.facts
+        method = self._request_method
+        parts = self._heads.response(section, method)
+        status, _, http_version, headers = parts
         if status < 200:
             self._interim += 1
-            if self._interim > self._rules.limits.max_interim:
+            most = self._rules.limits.max_interim
+            if self._interim > most:
+                raise RemoteProtocolError(f"{self._interim} interim responses to one request, at most {most} are allowed")
+            if status == 101 and http_version == b"1.0":
                 raise RemoteProtocolError(
-                    f"more than {self._rules.limits.max_interim} interim responses to one request"
+                    "101 in an HTTP/1.0 response, expected HTTP/1.1", section="RFC 9110 §15.2"
                 )
             self._begin_interim(status, RemoteProtocolError)
         else:
-            self._begin_response(status, head.http_version, facts)
-            head.framing = response_framing(self._request_method, status, facts)
-            self._reader = self._reader_for(head.framing)
-        self._their_http_version = head.http_version
-        return head
+            self._begin_response(status, http_version, headers)
+            self._reader = self._reader_for(
+                response_framing(method, status, headers.facts.chunked, headers.content_length)
+            )
+        self._their_http_version = http_version
+        return parts
 
     def _end_theirs(self) -> None:
         """Enter the end of the peer's message in the state."""
@@ -239,11 +274,23 @@ class Engine:
             raise RemoteProtocolError("the connection ended where a response was due", section="RFC 9112 §8")
         self._state = following
 
-    def _excess_error(self) -> RemoteProtocolError:
-        """Return the error for bytes behind a message that can have no successor."""
-        if self._is_client:
-            return RemoteProtocolError("bytes behind a response that nobody asked for", section="RFC 9112 §6.3")
-        return RemoteProtocolError("bytes behind the last request of the connection", section="RFC 9112 §9.6")
+    def _standing(self, state: State) -> type[Sentinel]:
+        """Return how things stand with a peer in ``state`` of which nothing is here that could be told: NEED_DATA, PAUSED,
+        or CLOSED for the end of its stream."""
+        if state is ERROR:
+            raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
+        if state in _SWITCHING:
+            return PAUSED
+        if len(self._buffer) and state is not self._head_due:
+            if self._is_client:
+                raise RemoteProtocolError("bytes from the server that answer no request", section="RFC 9112 §9.2")
+            if state is DONE:
+                return PAUSED
+            raise RemoteProtocolError("bytes behind the last request of the connection", section="RFC 9112 §9.6")
+        if not self._buffer.closed:
+            return NEED_DATA
+        self._take_close()
+        return CLOSED
 
     def _reader_for(self, framing: int) -> BodyReader:
         if framing == CHUNKED:
@@ -254,8 +301,8 @@ class Engine:
 
     # -- both directions ---------------------------------------------------------------------------------------------
 
-    def _begin_request(self, method: bytes, http_version: bytes, facts: Facts) -> None:
-        state = self._state
+    def _begin_request(self, method: bytes, http_version: bytes, headers: Headers) -> None:
+        state, facts = self._state, headers.facts
         if method == b"CONNECT":
             state = state.proposing.get(SWITCH_CONNECT, state)
         if facts.upgrade is not None and http_version != b"1.0":
@@ -263,9 +310,9 @@ class Engine:
         following = state.by_client.get(Request)
         if following is None:
             raise self._forbidden(Request, CLIENT)
-        self._state = following if is_persistent(http_version, facts) else following.not_persistent
+        self._state = following if facts.persistent(http_version) else following.not_persistent
         self._request_method = method
-        self._plain = http_version == b"1.1" and method not in (b"HEAD", b"CONNECT")
+        self._plain = http_version == b"1.1" and method not in _ODD_METHODS
         self._waiting_for_100 = facts.expect_continue and http_version != b"1.0"
         self._interim = 0
 
@@ -283,12 +330,12 @@ class Engine:
         self._state = following
         self._waiting_for_100 = False
 
-    def _begin_response(self, status_code: int, http_version: bytes, facts: Facts) -> None:
+    def _begin_response(self, status_code: int, http_version: bytes, headers: Headers) -> None:
         switching = self._request_method == b"CONNECT" and 200 <= status_code < 300
         following = self._state.by_server.get(SWITCH_CONNECT if switching else Response)
         if following is None:
             raise self._forbidden(Response, SERVER)
-        if not is_persistent(http_version, facts):
+        if not headers.facts.persistent(http_version):
             following = following.not_persistent
         self._state = following
         self._waiting_for_100 = False
@@ -306,20 +353,24 @@ class Engine:
 
     def _give_request_head(self, method: bytes, target: bytes, headers: Headers) -> bytes:
         """Enter a request of ours in the state and return its head."""
-        facts = facts_of(headers)
-        if facts.chunked and facts.content_length is not None:
-            raise LocalProtocolError(
-                "a request with both Transfer-Encoding and Content-Length", section="RFC 9112 §6.2"
-            )
         if not self._is_client:
             raise LocalProtocolError("a server sends no requests")
+        headers = headers.sendable()
+        facts, length = headers.facts, headers.content_length
+        check_target_form(method, target)
+        if facts.chunked and length is not None:
+            raise LocalProtocolError(
+                "a request with both Transfer-Encoding and Content-Length, expected at most one of them",
+                section="RFC 9112 §6.2",
+            )
         if len(self._buffer):
             raise LocalProtocolError(
-                "bytes that answer no request are waiting, so an answer could not be told from them; close the connection"
+                "bytes that answer no request are waiting, so an answer could not be told from them; close the connection",
+                section="RFC 9112 §9.2",
             )
-        self._begin_request(method, b"1.1", facts)
-        self._writer = self._writer_for(request_framing(facts))
-        return write_request_head(method, target, headers)
+        self._begin_request(method, b"1.1", headers)
+        self._writer = self._writer_for(request_framing(facts.chunked, length))
+        return write_request_head(method, target, headers.block or b"")
 
     def _give_interim(self, status_code: int, reason: bytes, headers: Headers) -> bytes:
         """Enter an interim response of ours in the state and return it."""
@@ -327,42 +378,53 @@ class Engine:
             raise LocalProtocolError("a client sends no responses")
         if self._their_http_version == b"1.0":
             raise LocalProtocolError("an interim response to an HTTP/1.0 client", section="RFC 9110 §15.2")
-        for name in _FRAMING_FIELDS:
-            headers = headers.replaced(name)
         self._begin_interim(status_code, LocalProtocolError)
-        return write_response_head(status_code, reason, headers)
+        return write_response_head(status_code, reason, _unframed(headers.sendable()).block or b"")
 
     def _give_response_head(self, status_code: int, reason: bytes, headers: Headers) -> bytes:
         """Enter a final response of ours in the state and return its head, with the framing that the client can read."""
+        block = headers.block
+        if block is None:
+            headers = headers.sendable()
+            block = headers.block or b""
         joint = self._state
-        facts = headers._facts or facts_of(headers)
-        if facts.only_length and joint.answered is not None and self._plain and status_code not in _BODILESS:
+        length = headers.content_length
+        if (
+            length is not None
+            and headers.facts is NO_FACTS
+            and joint.answered is not None
+            and self._plain
+            and status_code not in _BODILESS
+        ):
             # The usual response goes out as it is; the longer way below makes the same of it.
             self._state = joint.by_server[Response]
             self._waiting_for_100 = False
-            self._writer = LengthWriter(facts.content_length or 0)
+            self._writer = writer = self._length_writer
+            writer.left = length
         else:
             if self._is_client:
                 raise LocalProtocolError("a client sends no responses")
             headers, framing = self._framed(status_code, headers)
-            self._begin_response(status_code, b"1.1", facts_of(headers))
+            block = headers.block or b""
+            self._begin_response(status_code, b"1.1", headers)
             self._writer = self._writer_for(framing)
-        return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status_code, reason, headers._block or headers.block)
+        return write_response_head(status_code, reason, block)
 
     def _framed(self, status_code: int, headers: Headers) -> tuple[Headers, int]:
         """Return a final response's fields with those of framing and persistence set right, and its framing."""
-        facts = facts_of(headers)
         method = self._request_method
-        if status_code == 204 or (method == b"CONNECT" and status_code < 300):
-            for name in _FRAMING_FIELDS:  # none of them may stand there (RFC 9110 §8.6, RFC 9112 §6.1)
-                headers = headers.replaced(name)
-            facts = facts_of(headers)
+        if framed_regardless(method, status_code):
+            headers = _unframed(headers)
+        facts = headers.facts
         # The answer to HEAD has the fields that the answer to GET would have, and no body (RFC 9110 §9.3.2).
-        framing = response_framing(b"GET" if method == b"HEAD" else method, status_code, facts)
+        framing = response_framing(
+            b"GET" if method == b"HEAD" else method, status_code, facts.chunked, headers.content_length
+        )
         old_client = self._their_http_version is None or self._their_http_version == b"1.0"
-        closing = not self._state.keep_alive
+        # A client that has ended its side, or whose bytes we cannot read any further, sends no other request.
+        closing = not self._state.keep_alive or self._state.client in (CLOSED, ERROR)
         if framing < 0:
-            headers = headers.replaced(b"Content-Length").replaced(b"Transfer-Encoding")
+            headers = _unframed(headers)
             if old_client:
                 framing = CLOSE_DELIMITED
                 closing = closing or method != b"HEAD"
@@ -408,7 +470,10 @@ class Engine:
     def _writer_for(self, framing: int) -> BodyWriter:
         if framing == CHUNKED:
             return ChunkedWriter()
-        return CloseDelimitedWriter() if framing == CLOSE_DELIMITED else LengthWriter(framing)
+        if framing == CLOSE_DELIMITED:
+            return CloseDelimitedWriter()
+        self._length_writer.left = framing
+        return self._length_writer
 
     # -- between exchanges -------------------------------------------------------------------------------------------
 
@@ -436,6 +501,13 @@ class Engine:
     @property
     def _trailers(self) -> Headers:
         return NO_TRAILERS if self._reader is None else self._reader.trailers
+
+
+def _unframed(headers: Headers) -> Headers:
+    """Return ``headers`` without framing fields, which have no place there (RFC 9110 §8.6, RFC 9112 §6.1)."""
+    if FRAMING.isdisjoint(headers.by_name):
+        return headers
+    return headers.replaced(b"Content-Length").replaced(b"Transfer-Encoding")
 
 
 def _with_option(headers: Headers, option: bytes, *, instead_of: bytes) -> Headers:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from ._errors import LocalProtocolError, shown
-from ._grammar import HOST, VALUE_MARKS, as_bytes, check_method, check_target
+from ._grammar import VALUE_MARKS, as_bytes, check_method, check_target, is_host
 from ._headers import Headers, HeadersInput
 
 
@@ -172,8 +172,12 @@ class EndOfMessage(Event):
 
     headers: Headers
 
-    def __init__(self, *, headers: HeadersInput = _NO_HEADERS) -> None:
-        _trailers(self, headers if type(headers) is Headers else Headers(headers))
+    def __init__(self, *, headers: HeadersInput | None = None) -> None:
+        if headers is None:
+            headers = _NO_HEADERS
+        elif type(headers) is not Headers:
+            headers = Headers(headers)
+        _trailers(self, headers)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -188,7 +192,7 @@ def check_version(http_version: bytes) -> None:
     if http_version == b"1.1":
         return
     if len(http_version) != 3 or http_version[1:2] != b"." or not (http_version[:1] + http_version[2:]).isdigit():
-        raise LocalProtocolError(f"malformed HTTP version {shown(http_version)}", section="RFC 9112 §2.3")
+        raise LocalProtocolError(f"malformed HTTP version {shown(http_version)}, expected digit.digit", section="RFC 9112 §2.3")
 
 
 def check_hosts(headers: Headers, http_version: bytes) -> None:
@@ -198,9 +202,9 @@ def check_hosts(headers: Headers, http_version: bytes) -> None:
         if http_version != b"1.0":
             raise LocalProtocolError("no Host field in an HTTP/1.1 request", section="RFC 9112 §3.2")
     elif b"host" in headers.repeated:
-        raise LocalProtocolError(f"more than one Host field: {shown(host)}", section="RFC 9112 §3.2")
-    elif not HOST.fullmatch(host):
-        raise LocalProtocolError(f"malformed Host {shown(host)}", section="RFC 9110 §7.2")
+        raise LocalProtocolError(f"more than one Host field: {shown(host)}, expected one", section="RFC 9112 §3.2")
+    elif not is_host(host):
+        raise LocalProtocolError(f"malformed Host {shown(host)}, expected host or host:port", section="RFC 9110 §7.2")
 
 
 def checked_status(status_code: int, *, interim: bool) -> int:
@@ -221,18 +225,18 @@ def checked_status(status_code: int, *, interim: bool) -> int:
 def check_reason(reason: bytes) -> None:
     """Refuse a reason phrase with control characters (RFC 9112 §4): CR and LF would begin another line."""
     if 0 in reason.translate(VALUE_MARKS):
-        raise LocalProtocolError(f"illegal reason phrase {shown(reason)}", section="RFC 9112 §4")
+        raise LocalProtocolError(f"illegal reason phrase {shown(reason)}, expected no control characters", section="RFC 9112 §4")
 
 
-# The classes are frozen, so attributes are set through their slots' descriptors, which also costs half of what
-# `object.__setattr__` does.
+# The classes are frozen. Their constructors set attributes through the slots' descriptors, which costs half of what
+# `object.__setattr__` does. The parser, which builds most events and has checked their parts, fills in a draft of the same
+# layout and then declares it to be the event: half of that again.
 
 
 def _slot_setters(cls: type, *names: str) -> list[Callable[[Any, Any], None]]:
     return [cls.__dict__[name].__set__ for name in names]
 
 
-_new: Callable[[type], Any] = object.__new__
 _method, _headers, _target, _version = _slot_setters(Request, "method", "headers", "target", "http_version")
 _status, _fields, _response_version, _reason = _slot_setters(
     _ResponseHead, "status_code", "headers", "http_version", "reason"
@@ -241,33 +245,48 @@ _data, _start, _end, _extension = _slot_setters(Data, "data", "chunk_start", "ch
 (_trailers,) = _slot_setters(EndOfMessage, "headers")
 
 
-def request_event(method: bytes, headers: Headers, target: bytes, http_version: bytes) -> Request:
+class _RequestDraft(Event):
+    __slots__ = ("headers", "http_version", "method", "target")
+
+
+class _ResponseDraft(Event):
+    __slots__ = ("headers", "http_version", "reason", "status_code")
+
+
+class _DataDraft(Event):
+    __slots__ = ("chunk_end", "chunk_extension", "chunk_start", "data")
+
+
+def request_event(method: bytes, target: bytes, http_version: bytes, headers: Headers) -> Request:
     """Build a `Request` from parts that the parser has checked."""
-    event: Request = _new(Request)
-    _method(event, method)
-    _headers(event, headers)
-    _target(event, target)
-    _version(event, http_version)
-    return event
+    event: Any = _RequestDraft()
+    event.method = method
+    event.target = target
+    event.http_version = http_version
+    event.headers = headers
+    event.__class__ = Request
+    return cast(Request, event)
 
 
 def response_event(
-    status_code: int, headers: Headers, http_version: bytes, reason: bytes
+    status_code: int, reason: bytes, http_version: bytes, headers: Headers
 ) -> InformationalResponse | Response:
     """Build the response of that status from parts that the parser has checked."""
-    event: InformationalResponse | Response = _new(InformationalResponse if status_code < 200 else Response)
-    _status(event, status_code)
-    _fields(event, headers)
-    _response_version(event, http_version)
-    _reason(event, reason)
-    return event
+    event: Any = _ResponseDraft()
+    event.status_code = status_code
+    event.reason = reason
+    event.http_version = http_version
+    event.headers = headers
+    event.__class__ = InformationalResponse if status_code < 200 else Response
+    return cast(Response, event)
 
 
 def data_event(data: bytes, chunk_start: bool, chunk_end: bool, chunk_extension: bytes) -> Data:
     """Build a `Data` from the parser's parts."""
-    event: Data = _new(Data)
-    _data(event, data)
-    _start(event, chunk_start)
-    _end(event, chunk_end)
-    _extension(event, chunk_extension)
-    return event
+    event: Any = _DataDraft()
+    event.data = data
+    event.chunk_start = chunk_start
+    event.chunk_end = chunk_end
+    event.chunk_extension = chunk_extension
+    event.__class__ = Data
+    return cast(Data, event)

@@ -55,7 +55,7 @@ class Facts:
 
 
 NO_FACTS: Final = Facts()  # of a header section with none of the telling fields
-_BY_CONNECTION: Final = {b"keep-alive": Facts(keep_alive=True), b"close": Facts(close=True)}
+_BY_CONNECTION: Final = {b"": NO_FACTS, b"keep-alive": Facts(keep_alive=True), b"close": Facts(close=True)}
 
 
 def gathered(fields: Mapping[bytes, bytes], error: type[ProtocolError]) -> Facts:

@@ -38,14 +38,21 @@ LENIENT_TARGET_MARKS = marks(c for c in range(0x21, 0x100) if c not in (0x23, 0x
 # Lower-cases a token, and turns every byte that no token holds into NUL, so one pass both folds and checks.
 _FOLD_TOKEN = bytes(c + 32 if 0x41 <= c <= 0x5A else c if c in TOKEN_BYTES else 0 for c in range(256))
 
-# Host = uri-host [ ":" port ] (RFC 9110 §7.2); uri-host is RFC 3986's host: reg-name (which covers IPv4), or an IP-literal.
-# Empty is legal: the target URI may have no authority. The RFC gives port as *DIGIT, which admits the empty port.
-HOST = re.compile(
-    rb"(?: (?: [A-Za-z0-9\-._~!$&'()*+,;=] | %[0-9A-Fa-f]{2} )*"
-    rb" | \[ (?: [0-9A-Fa-f:.]+ | v[0-9A-Fa-f]+ \. [A-Za-z0-9\-._~!$&'()*+,;=:]+ ) \] )"
-    rb"(?: : [0-9]* )?",
-    re.VERBOSE,
-)
+# uri-host = IP-literal / IPv4address / reg-name (RFC 3986 §3.2.2; reg-name covers IPv4address)
+_REG_NAME = rb"(?: [A-Za-z0-9\-._~!$&'()*+,;=] | %[0-9A-Fa-f]{2} )"
+_IP_LITERAL = rb"\[ (?: [0-9A-Fa-f:.]+ | v[0-9A-Fa-f]+ \. [A-Za-z0-9\-._~!$&'()*+,;=:]+ ) \]"
+
+# Host = uri-host [ ":" port ] (RFC 9110 §7.2). Empty is legal: the target URI may have no authority. The RFC gives port as
+# *DIGIT, which admits the empty port.
+_HOST = re.compile(rb"(?: %s* | %s ) (?: : [0-9]* )?" % (_REG_NAME, _IP_LITERAL), re.VERBOSE)
+_REG_NAME_MARKS = marks(b"-._~!$&'()*+,;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+# authority-form = uri-host ":" port (RFC 9112 §3.2.3). Nobody can connect to an empty host or port.
+_AUTHORITY_FORM = re.compile(rb"(?: %s+ | %s ) : [0-9]+" % (_REG_NAME, _IP_LITERAL), re.VERBOSE)
+
+# absolute-form = absolute-URI (RFC 9112 §3.2.2), of which we look at the beginning: a scheme (RFC 3986 §3.1), and the
+# slashes that tell it from a host with a port.
+_ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*://")
 
 # HTTP-version = "HTTP/" DIGIT "." DIGIT, case-sensitive (RFC 9112 §2.3)
 HTTP_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9])")
@@ -65,6 +72,12 @@ CHUNK_EXTENSION = re.compile(
     rb" (?: [ \t]* = [ \t]* (?: [!\#$%&'*+\-.^_`|~0-9A-Za-z]+"
     rb' | " (?: [\t \x21\x23-\x5B\x5D-\x7E\x80-\xFF] | \\ [\t \x21-\x7E\x80-\xFF] )* " ) )? )*',
     re.VERBOSE,
+)
+
+# Fields that frame or route a message, or concern its connection, mean nothing behind its body, and harm when somebody
+# merges them into its head (RFC 9110 §6.5.1).
+NO_TRAILER_NAMES = frozenset(
+    [b"content-length", b"transfer-encoding", b"host", b"connection", b"keep-alive", b"upgrade", b"te", b"trailer"]
 )
 
 _COMMON_NAMES = """
@@ -147,3 +160,30 @@ def check_target(
         what = f"malformed request target {shown(target)}, expected visible ASCII"
     raise error(what, section="RFC 9112 §3.2")
 
+
+
+def check_target_form(
+    method: bytes, target: bytes, error: type[ProtocolError] = LocalProtocolError
+) -> None:
+    """Refuse a request target of a form that its method cannot have (RFC 9112 §3.2).
+
+    Args:
+      target: not empty, and found to hold allowed bytes only.
+    """
+    if method == b"CONNECT":
+        if _AUTHORITY_FORM.fullmatch(target):
+            return
+        expected = "host:port for CONNECT"
+    elif target[:1] == b"/" or (target == b"*" and method == b"OPTIONS") or _ABSOLUTE_FORM.match(target):
+        return
+    else:
+        expected = "a path that begins with /, or an absolute URI; host:port is for CONNECT, * for OPTIONS"
+    raise error(f"request target {shown(target)}, expected {expected}", section="RFC 9112 §3.2")
+
+
+def is_host(host: bytes) -> bool:
+    """Tell whether ``host`` is what a Host field may hold (RFC 9110 §7.2)."""
+    name, _, port = host.partition(b":")
+    if 0 not in name.translate(_REG_NAME_MARKS) and (not port or port.isdigit()):
+        return True  # nearly all; an IP-literal and a percent-encoded name go the longer way
+    return _HOST.fullmatch(host) is not None

@@ -6,12 +6,22 @@ the error paths to find out what exactly was wrong.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from ._errors import RemoteProtocolError, shown
-from ._facts import NO_FACTS, TELLING, Facts, facts_of, is_persistent
-from ._framing import request_framing
-from ._grammar import CRLF, HOST, HTTP_VERSION, STATUS_LINE, TOKEN_BYTES, check_method, check_target, is_token
+from ._facts import FRAMING, TELLING, Facts, gathered, length_in
+from ._framing import framed_regardless, request_framing
+from ._grammar import (
+    CRLF,
+    HTTP_VERSION,
+    STATUS_LINE,
+    TOKEN_BYTES,
+    check_method,
+    check_target,
+    check_target_form,
+    is_host,
+    is_token,
+)
 from ._headers import Headers, Pair
 from ._rules import Rules
 from ._section import find_bare_lf, parse_fields
@@ -19,9 +29,14 @@ from ._section import find_bare_lf, parse_fields
 _METHODS: Final = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"])
 _NO_FIELDS: Final = Headers()
 _FIRST_BYTES: Final = frozenset(TOKEN_BYTES)
+_SLASH: Final = 0x2F
 # A field block longer than this is not remembered: it would be held for as long as the connection lives. Arbitrary: a
 # browser's fields come to half of it.
 _REMEMBERED_BYTES: Final = 1024
+
+# A request's method, target, version and header section; a response's status, reason, version and header section.
+RequestParts: TypeAlias = tuple[bytes, bytes, bytes, Headers]
+ResponseParts: TypeAlias = tuple[int, bytes, bytes, Headers]
 
 
 class RequestHead:
@@ -31,42 +46,43 @@ class RequestHead:
       method, target: as written.
       http_version: ``b"1.1"`` or ``b"1.0"``.
       headers: the header section.
-      framing: how the body ends: a length, or `CHUNKED` (RFC 9112 §6.3).
-      facts: what the header section says of framing and connection.
     """
 
-    __slots__ = ("facts", "framing", "headers", "http_version", "method", "target")
+    __slots__ = ("headers", "http_version", "method", "target")
 
-    def __init__(self, method: bytes, target: bytes, http_version: bytes, headers: Headers, facts: Facts) -> None:
+    def __init__(self, method: bytes, target: bytes, http_version: bytes, headers: Headers) -> None:
         self.method = method
         self.target = target
         self.http_version = http_version
         self.headers = headers
-        self.facts = facts
-        self.framing = 0 if facts is NO_FACTS else request_framing(facts)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {self.target!r} {self.http_version!r} {self.headers!r}>"
 
     @property
+    def framing(self) -> int:
+        """How the body ends: a length in bytes, or `CHUNKED` (RFC 9112 §6.3)."""
+        return request_framing(self.headers.facts.chunked, self.headers.content_length)
+
+    @property
     def content_length(self) -> int | None:
         """Bytes of body; None when it is chunked."""
-        return None if self.framing < 0 else self.framing
+        return None if self.headers.facts.chunked else self.headers.content_length or 0
 
     @property
     def keep_alive(self) -> bool:
         """The client lets the connection live on after this exchange (RFC 9112 §9.3)."""
-        return is_persistent(self.http_version, self.facts)
+        return self.headers.facts.persistent(self.http_version)
 
     @property
     def expects_continue(self) -> bool:
         """The client waits for a 100 before it sends the body (RFC 9110 §10.1.1)."""
-        return self.facts.expect_continue and self.http_version != b"1.0"
+        return self.headers.facts.expect_continue and self.http_version != b"1.0"
 
     @property
     def upgrade(self) -> bytes | None:
         """The protocols that the client proposes to switch to (RFC 9110 §7.8), or None."""
-        return None if self.http_version == b"1.0" else self.facts.upgrade
+        return None if self.http_version == b"1.0" else self.headers.facts.upgrade
 
 
 class ResponseHead:
@@ -77,21 +93,19 @@ class ResponseHead:
       reason: the reason phrase as written, often empty.
       http_version: ``b"1.1"`` or ``b"1.0"``.
       headers: the header section.
-      framing: how the body ends: a length, `CHUNKED`, or `CLOSE_DELIMITED`; 0 for an interim response.
-      facts: what the header section says of framing and connection.
+      framing: how the body ends: a length in bytes, `CHUNKED`, or `CLOSE_DELIMITED`; 0 for an interim response.
     """
 
-    __slots__ = ("facts", "framing", "headers", "http_version", "reason", "status_code")
+    __slots__ = ("framing", "headers", "http_version", "reason", "status_code")
 
     def __init__(
-        self, status_code: int, reason: bytes, http_version: bytes, headers: Headers, framing: int, facts: Facts
+        self, status_code: int, reason: bytes, http_version: bytes, headers: Headers, framing: int
     ) -> None:
         self.status_code = status_code
         self.reason = reason
         self.http_version = http_version
         self.headers = headers
         self.framing = framing
-        self.facts = facts
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status_code} {self.reason!r} {self.http_version!r} {self.headers!r}>"
@@ -101,30 +115,35 @@ class ResponseHead:
         """Bytes of body; None when it is chunked or close-delimited."""
         return None if self.framing < 0 else self.framing
 
+    @property
+    def keep_alive(self) -> bool:
+        """The server lets the connection live on after this exchange (RFC 9112 §9.3)."""
+        return self.headers.facts.persistent(self.http_version)
+
 
 class HeadParser:
     """Takes heads apart for one connection, and remembers the last field block of a peer that repeats itself.
 
     Args:
       rules: what is accepted.
-      requests: the heads are requests', not responses'.
     """
 
-    __slots__ = ("_block", "_headers", "_host", "_known_lines", "_max_fields", "_max_target_bytes", "_requests", "_rules", "_target_marks")
+    __slots__ = (
+        "_block", "_headers", "_host", "_known_lines", "_max_fields", "_max_target_bytes", "_rules", "_target_marks",
+    )  # fmt: skip
 
-    def __init__(self, rules: Rules, *, requests: bool) -> None:
+    def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._requests = requests
         self._target_marks = rules.target_marks
         self._max_target_bytes = rules.limits.max_target_bytes
-        self._known_lines: dict[bytes, Pair] = {}
         self._max_fields = rules.limits.max_fields
+        self._known_lines: dict[bytes, Pair] = {}
         self._host: bytes | None = None  # of the last head, found to be well-formed
-        self._block = b""
+        self._block: bytes | None = None
         self._headers = _NO_FIELDS
 
-    def request(self, section: bytes) -> RequestHead:
-        """Return the request whose head is ``section`` (RFC 9112 §3).
+    def request(self, section: bytes) -> RequestParts:
+        """Return the parts of the request head ``section`` (RFC 9112 §3).
 
         Raises:
           RemoteProtocolError: it is malformed, contradicts itself, or asks for what is not implemented.
@@ -135,22 +154,26 @@ class HeadParser:
             if method not in _METHODS:
                 check_method(method, RemoteProtocolError)
             if 0 in target.translate(self._target_marks) or not 0 < len(target) <= self._max_target_bytes:
-                self._refuse_target(target)
-            headers = self._headers if block == self._block else self._fields(block)
-            facts = headers._facts or facts_of(headers)
-            if version == b"HTTP/1.1" or self._version(version, start_line) == b"1.1":
-                if self._host is None:
-                    raise RemoteProtocolError("no Host field in an HTTP/1.1 request", section="RFC 9112 §3.2")
-                if facts.unknown_expectation is not None:
-                    self._refuse_expectation(facts.unknown_expectation)
-                return RequestHead(method, target, b"1.1", headers, facts)
-            _refuse_coding_in_1_0(facts)
-            return RequestHead(method, target, b"1.0", headers, facts)
+                raise self._target_error(target)
+            http_version = b"1.1" if version == b"HTTP/1.1" else self._version(version, start_line)
+            if target[0] != _SLASH or method == b"CONNECT":
+                check_target_form(method, target, RemoteProtocolError)
+            headers = self._headers if block == self._block else self._request_fields(block)
+            if http_version == b"1.0":
+                _refuse_coding_in_1_0(headers.facts)
+            elif self._host is None:
+                raise RemoteProtocolError("no Host field in an HTTP/1.1 request", section="RFC 9112 §3.2")
+            elif headers.facts.unknown_expectation is not None:
+                self._refuse_expectation(headers.facts.unknown_expectation)
+            return method, target, http_version, headers
         except (RemoteProtocolError, ValueError) as exc:
             raise _first_error(section, exc, request=True) from None
 
-    def response(self, section: bytes) -> ResponseHead:
-        """Return the response whose head is ``section``, its framing still to be decided (RFC 9112 §4).
+    def response(self, section: bytes, request_method: bytes | None) -> ResponseParts:
+        """Return the parts of the response head ``section`` (RFC 9112 §4).
+
+        Args:
+          request_method: of the request that it answers.
 
         Raises:
           RemoteProtocolError: as for a request.
@@ -159,61 +182,91 @@ class HeadParser:
             start_line, _, block = section.partition(CRLF)
             match = STATUS_LINE.fullmatch(start_line)
             if match is None:
-                raise RemoteProtocolError(f"malformed status line {shown(start_line)}", section="RFC 9112 §4")
-            version, status, reason = match.groups(b"")
+                raise RemoteProtocolError(
+                    f"malformed status line {shown(start_line)}, expected version, status of three digits and reason",
+                    section="RFC 9112 §4",
+                )
+            version, digits, reason = match.groups(b"")
+            status = int(digits)
             http_version = b"1.1" if version == b"HTTP/1.1" else self._version(version, start_line)
-            headers = self._headers if block == self._block else self._fields(block)
-            facts = headers._facts or facts_of(headers)
+            headers = self._parsed(block)
+            if framed_regardless(request_method, status):
+                by_name = headers.by_name
+                headers.facts = gathered(
+                    {name: by_name[name] for name in by_name if name not in FRAMING}, RemoteProtocolError
+                )
+            elif not TELLING.isdisjoint(headers.by_name):
+                self._judge(headers)
             if http_version == b"1.0":
-                _refuse_coding_in_1_0(facts)
+                _refuse_coding_in_1_0(headers.facts)
         except RemoteProtocolError as exc:
             raise _first_error(section, exc, request=False) from None
-        return ResponseHead(int(status), reason, http_version, headers, 0, facts)
+        return status, reason, http_version, headers
 
-    def _fields(self, block: bytes) -> Headers:
+    def _request_fields(self, block: bytes) -> Headers:
         """Return the header section in ``block``, taken apart and judged, and remember it."""
-        if not block:
-            self._host = None
-            return _NO_FIELDS
-        headers = parse_fields(block, self._rules, self._max_fields, self._known_lines)
+        headers = self._parsed(block)
         by_name = headers.by_name
-        if TELLING.isdisjoint(by_name):
-            headers._facts = NO_FACTS
-        else:
-            headers = self._judged(headers)
+        if not by_name.keys().isdisjoint(TELLING):
+            self._judge(headers)
         host = by_name.get(b"host")
-        if self._requests and (host != self._host or headers.repeated):
+        if host != self._host or headers.repeated:
             if host is not None:
                 _check_host(host, headers)
             self._host = host
-        self._block = block if len(block) <= _REMEMBERED_BYTES else b""
-        self._headers = headers if self._block else _NO_FIELDS
+        # What is remembered was found to be right, and goes with the host above.
+        self._block = block if len(block) <= _REMEMBERED_BYTES else None
+        self._headers = headers
         return headers
 
-    def _judged(self, headers: Headers) -> Headers:
-        """Return new header fields with their facts found, refusing what could be framed in two ways (RFC 9112 §6.3)."""
+    def _parsed(self, block: bytes) -> Headers:
+        return parse_fields(block, self._rules, self._max_fields, self._known_lines) if block else _NO_FIELDS
+
+    def _judge(self, headers: Headers) -> None:
+        """Find what new header fields say, and refuse what could be framed in two ways (RFC 9112 §6.3)."""
+        by_name = headers.by_name
         if self._rules.repeated_length:
-            headers = _with_one_length(headers)
-        facts = facts_of(headers, RemoteProtocolError)
-        if facts.chunked and facts.content_length is not None:
-            if not self._rules.both_framings:
-                raise RemoteProtocolError(
-                    "both Transfer-Encoding and Content-Length, expected at most one", section="RFC 9112 §6.1"
+            _merge_lengths(headers)
+        headers.facts = facts = gathered(by_name, RemoteProtocolError)
+        length = by_name.get(b"content-length")
+        if length is not None:
+            headers.content_length = length_in(length, RemoteProtocolError)
+        if facts.chunked:
+            if length is not None:
+                self._refuse_both_framings(length)
+                headers.drop(b"content-length")
+                headers.content_length = None
+                # The RFC asks whoever repairs such a message to close the connection behind it.
+                headers.facts = Facts(
+                    chunked=True,
+                    close=True,
+                    expect_continue=facts.expect_continue,
+                    unknown_expectation=facts.unknown_expectation,
+                    upgrade=facts.upgrade,
                 )
-            headers = headers.replaced(b"Content-Length")
-            facts_of(headers, RemoteProtocolError).close = True  # as the RFC asks of whoever repairs such a message
-        return headers
+            if by_name[b"transfer-encoding"] != b"chunked":
+                headers.merge(b"transfer-encoding", b"chunked")
 
-    def _refuse_target(self, target: bytes) -> None:
-        check_target(target, self._target_marks, RemoteProtocolError)
-        raise RemoteProtocolError(
+    def _refuse_both_framings(self, length: bytes) -> None:
+        if not self._rules.both_framings:
+            raise RemoteProtocolError(
+                f"both Transfer-Encoding and Content-Length {shown(length)}, expected at most one of them",
+                section="RFC 9112 §6.1",
+            )
+
+    def _target_error(self, target: bytes) -> RemoteProtocolError:
+        try:
+            check_target(target, self._target_marks, RemoteProtocolError)
+        except RemoteProtocolError as exc:
+            return exc
+        return RemoteProtocolError(
             f"request target of {len(target)} bytes, at most {self._max_target_bytes} are allowed", 414
         )
 
     def _refuse_expectation(self, expectation: bytes) -> None:
         if not self._rules.unknown_expectation:
             raise RemoteProtocolError(
-                f"expectation {shown(expectation)}, only 100-continue is known", 417, section="RFC 9110 §10.1.1"
+                f"expectation {shown(expectation)}, expected 100-continue", 417, section="RFC 9110 §10.1.1"
             )
 
     def _version(self, version: bytes, start_line: bytes) -> bytes:
@@ -223,8 +276,10 @@ class HeadParser:
         if match is None:
             raise ValueError("malformed request line")
         if start_line == b"PRI * HTTP/2.0":
-            raise RemoteProtocolError("the peer speaks HTTP/2 with prior knowledge", 505, section="RFC 9113 §3.4")
-        if match[1] == b"1" and self._rules.minor_version:
+            raise RemoteProtocolError(
+                "the peer speaks HTTP/2 with prior knowledge, expected HTTP/1.1", 505, section="RFC 9113 §3.4"
+            )
+        if match[1] == b"1" and match[2] != b"0" and self._rules.minor_version:
             return b"1.1"
         raise RemoteProtocolError(
             f"version {shown(version)}, expected HTTP/1.1 or HTTP/1.0", 505, section="RFC 9110 §2.5"
@@ -239,7 +294,7 @@ def check_first_byte(byte: int, *, request: bool) -> None:
     elif byte == 0x48:  # "H"
         return
     if byte == 0x16 or (byte == 0x15 and not request):
-        raise RemoteProtocolError("the peer speaks TLS on a plain connection", section="RFC 8446 §5.1")
+        raise RemoteProtocolError("the peer speaks TLS on a plain connection, expected HTTP", section="RFC 8446 §5.1")
     kind, rule = ("request", "RFC 9112 §3") if request else ("response", "RFC 9112 §4")
     raise RemoteProtocolError(f"byte {bytes([byte])!r} where a {kind} should begin", section=rule)
 
@@ -270,14 +325,14 @@ def _first_error(section: bytes, exc: ValueError | RemoteProtocolError, *, reque
 
 def _check_host(host: bytes, headers: Headers) -> None:
     if b"host" in headers.repeated:
-        raise RemoteProtocolError(f"more than one Host field: {shown(host)}", section="RFC 9112 §3.2")
-    if not HOST.fullmatch(host):
-        raise RemoteProtocolError(f"malformed Host {shown(host)}", section="RFC 9110 §7.2")
+        raise RemoteProtocolError(f"more than one Host field: {shown(host)}, expected one", section="RFC 9112 §3.2")
+    if not is_host(host):
+        raise RemoteProtocolError(f"malformed Host {shown(host)}, expected host or host:port", section="RFC 9110 §7.2")
 
 
 def _refuse_coding_in_1_0(facts: Facts) -> None:
     if facts.chunked:
-        raise RemoteProtocolError("Transfer-Encoding in an HTTP/1.0 message", section="RFC 9112 §6.1")
+        raise RemoteProtocolError("Transfer-Encoding in an HTTP/1.0 message, expected Content-Length or none", section="RFC 9112 §6.1")
 
 
 def _request_line_error(line: bytes) -> RemoteProtocolError:
@@ -288,8 +343,9 @@ def _request_line_error(line: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(what, section="RFC 9112 §3")
 
 
-def _with_one_length(headers: Headers) -> Headers:
-    """Return ``headers`` with repeats of one Content-Length merged; a contradiction is left to be found."""
+def _merge_lengths(headers: Headers) -> None:
+    """Merge the repeats of one Content-Length; a contradiction is left to be found."""
     value = headers.by_name.get(b"content-length", b"")
     lengths = {length.strip(b" \t") for length in value.split(b",")}
-    return headers.replaced(b"content-length", lengths.pop()) if b"," in value and len(lengths) == 1 else headers
+    if b"," in value and len(lengths) == 1:
+        headers.merge(b"content-length", lengths.pop())

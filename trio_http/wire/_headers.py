@@ -2,23 +2,23 @@
 
 What is true of field lines, and decided the representation: their order matters among those of one name; a name's case
 does not matter but people want to see theirs again; a name may repeat; most sections have each name once, and are asked
-for a handful of names. So: a list of ``(lower-case name, value)``, the names as written beside it, and an index built at
-the first look-up.
+for a handful of names. So: a list of ``(lower-case name, value)``, an index beside it, and the names as written are found
+again, when somebody asks, in the lines that came or in the block that goes out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias, overload
+from typing import Final, TypeAlias, overload
 
 from ._errors import LocalProtocolError, shown
-from ._grammar import KNOWN_NAMES, MAX_LENGTH_DIGITS, VALUE_MARKS, as_bytes, fold_name
-
-if TYPE_CHECKING:
-    from ._facts import Facts
+from ._facts import NO_FACTS, TELLING, Facts, gathered, length_in
+from ._grammar import CRLF, KNOWN_NAMES, MAX_LENGTH_DIGITS, VALUE_MARKS, as_bytes, fold_name
 
 Pair: TypeAlias = tuple[bytes, bytes]
 HeadersInput: TypeAlias = "Headers | Iterable[Sequence[bytes | str]]"
+
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 
 
 class Headers(Sequence[Pair]):
@@ -35,58 +35,62 @@ class Headers(Sequence[Pair]):
     Repeats of one Content-Length are merged, a Transfer-Encoding is lower-cased (RFC 9110 §8.6, RFC 9112 §7).
     """
 
-    __slots__ = ("_block", "_facts", "_items", "_lines", "by_name", "repeated")
+    # For this package alone:
+    #   by_name: lower-case name to value, repeats joined.
+    #   repeated: the lower-case names that have more than one field line.
+    #   content_length, facts: what the section says; of a received one, if the parser has judged it.
+    #   block: the field lines as they are written, each with its CRLF; None when they were received.
+    #   _lines: the field lines as they were received; None otherwise.
+    __slots__ = ("_items", "_lines", "block", "by_name", "content_length", "facts", "repeated")
+
+    block: bytes | None
+    facts: Facts
+    repeated: frozenset[bytes]
 
     def __init__(self, fields: HeadersInput = ()) -> None:
         items: list[Pair] = []
-        lines: list[bytes] = []
-        framed = False
+        parts: list[bytes] = []
+        length: bytes | None = None
+        telling = False
         for name, value in fields.raw_items() if type(fields) is Headers else fields:
             if type(name) is not bytes or type(value) is not bytes:
                 name, value = as_bytes(name), as_bytes(value)
             lower = KNOWN_NAMES.get(name) or fold_name(name)
             if lower is None or value.strip() != value:
                 raise _illegal(name, lower, value)
-            if lower in _FRAMING:
-                if framed or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-                    value = _normalised_framing(lower, value, items)
-                    if (lower, value) in items:
+            if lower in TELLING:
+                if lower != b"content-length":
+                    telling = True
+                    if lower == b"transfer-encoding":
+                        value = value.lower()
+                elif length is None and value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
+                    length = value
+                else:
+                    value = _one_length(value, length)
+                    if length is not None:
                         continue
-                framed = True
+                    length = value
             items.append((lower, value))
-            lines.append(b"%s: %s\r\n" % (name, value))
-        block = b"".join(lines)
-        if block.translate(VALUE_MARKS).count(0) != 2 * len(lines):  # more than the CR and LF of each line
+            parts += name, b": ", value, b"\r\n"
+        self.block = block = b"".join(parts)
+        if block.translate(VALUE_MARKS).count(0) != 2 * len(items):  # more than the CR and LF of each line
             raise _first_illegal(items)
-        self._hold(items, lines, block)
-
-    def _hold(self, items: list[Pair], lines: list[bytes], block: bytes | None) -> None:
         self._items = items
-        self._lines = lines  # as they came, or with CRLF as they go
-        self._block = block
-        self._facts: Facts | None = None
-        #: Lower-case name to value, repeats joined; not to be changed.
+        self._lines: list[bytes] | None = None
         self.by_name = by_name = dict(items)
-        #: The lower-case names that have more than one field line.
-        self.repeated = _NOTHING
-        if len(by_name) != len(items):
+        if len(by_name) == len(items):
+            self.repeated = _NOTHING
+        else:
             self._join_repeats()
-
-    @classmethod
-    def _checked(cls, items: list[Pair], lines: list[bytes]) -> Headers:
-        """Wrap received field lines that the caller has checked, and their pairs."""
-        self = _new(cls)
-        self._hold(items, lines, None)
-        return self
+        self.content_length = None if length is None else int(length)
+        self.facts = gathered(self.by_name, LocalProtocolError) if telling else NO_FACTS
 
     def _join_repeats(self) -> None:
         values: dict[bytes, list[bytes]] = {}
         for name, value in self._items:
             values.setdefault(name, []).append(value)
-        repeated = [name for name, each in values.items() if len(each) > 1]
-        for name in repeated:
-            self.by_name[name] = b", ".join(values[name])
-        self.repeated = frozenset(repeated)
+        self.by_name = {name: b", ".join(each) for name, each in values.items()}
+        self.repeated = frozenset(name for name, each in values.items() if len(each) > 1)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -117,7 +121,9 @@ class Headers(Sequence[Pair]):
 
     def raw_items(self) -> list[Pair]:
         """Return the pairs with each name as it was written."""
-        return [(line.partition(b":")[0], item[1]) for line, item in zip(self._lines, self._items, strict=True)]
+        # Lines behind those of the items are none: behind the last CRLF of a block, nothing follows.
+        lines = self._lines if self.block is None else self.block.split(CRLF)
+        return [(line.partition(b":")[0], item[1]) for item, line in zip(self._items, lines or (), strict=False)]
 
     def get(self, name: bytes | str, default: bytes | None = None) -> bytes | None:
         """Return the value of ``name``, its repeats joined by ``b", "`` (RFC 9110 §5.3); ``default`` without one.
@@ -143,25 +149,56 @@ class Headers(Sequence[Pair]):
         kept = [pair for pair in self.raw_items() if pair[0].lower() != lower]
         return Headers([*kept, *((name, value) for value in values)])
 
-    @property
-    def block(self) -> bytes:
-        """The field lines as they are written, each with its CRLF, Host first (RFC 9110 §7.2 wants it so).
+    def sendable(self) -> Headers:
+        """Return these field lines with a `block`, checked anew when they were received.
+
+        What is sent is checked more strictly than a leniency may let in, and written in one form.
 
         Raises:
-          LocalProtocolError: they were received under a leniency, and may not be sent.
+          LocalProtocolError: they may not be sent.
         """
-        block = self._block
-        if block is None:  # received: what is sent is checked more strictly, and written in one form
-            block = self._block = Headers(self.raw_items()).block
-        elif b"host" in self.by_name and block[:5].lower() != b"host:":
-            lines = sorted(self._lines, key=lambda line: line[:5].lower() != b"host:")
-            block = self._block = b"".join(lines)
-        return block
+        return self if self.block is not None else Headers(self.raw_items())
+
+    # -- what the parser of received field lines does with them, before anybody else has them ------------------------
+
+    def merge(self, name: bytes, value: bytes) -> None:
+        """Leave one field line of ``name`` (in lower case), the first, and give it ``value``."""
+        first = next(index for index, item in enumerate(self._items) if item[0] == name)
+        self._items[first] = name, value
+        self.by_name[name] = value
+        self._keep([index for index, item in enumerate(self._items) if item[0] != name or index == first])
+
+    def drop(self, name: bytes) -> None:
+        """Leave no field line of ``name`` (in lower case)."""
+        del self.by_name[name]
+        self._keep([index for index, item in enumerate(self._items) if item[0] != name])
+
+    def _keep(self, indices: list[int]) -> None:
+        lines = self._lines or []
+        self._items, self._lines = [self._items[index] for index in indices], [lines[index] for index in indices]
+        self.repeated = _NOTHING
+        if len({name for name, _ in self._items}) != len(self._items):
+            self._join_repeats()
 
 
-_NOTHING: frozenset[bytes] = frozenset()
 _new: Callable[[type[Headers]], Headers] = object.__new__
-_FRAMING: frozenset[bytes] = frozenset([b"content-length", b"transfer-encoding"])
+
+
+def received_headers(items: list[Pair], lines: list[bytes]) -> Headers:
+    """Make `Headers` of pairs that the parser has checked, and the lines that they came in; what they say is not yet
+    found."""
+    self = _new(Headers)
+    self.block = None
+    self._items = items
+    self._lines = lines
+    self.by_name = by_name = dict(items)
+    if len(by_name) == len(items):
+        self.repeated = _NOTHING
+    else:
+        self._join_repeats()
+    self.content_length = None
+    self.facts = NO_FACTS
+    return self
 
 
 def _illegal(name: bytes, lower: bytes | None, value: bytes) -> LocalProtocolError:
@@ -177,32 +214,23 @@ def _first_illegal(items: list[Pair]) -> LocalProtocolError:
     return next(_illegal(name, name, value) for name, value in items if 0 in value.translate(VALUE_MARKS))
 
 
-def _normalised_framing(lower: bytes, value: bytes, items: list[Pair]) -> bytes:
-    """Return a framing field's value in its only form, refusing what contradicts the fields before it."""
-    former = [item[1] for item in items if item[0] == lower]
-    if lower == b"content-length":
-        value = merged_length(value)
-        if former and former != [value]:
-            raise LocalProtocolError(f"Content-Length {shown(value)} beside {former[0]!r}", section="RFC 9112 §6.3")
-        return value
-    value = value.lower()
-    if value != b"chunked" or former:
-        raise LocalProtocolError(
-            f"Transfer-Encoding {shown(value)}, expected chunked once and nothing else", 501, section="RFC 9112 §6.1"
-        )
-    return value
-
-
-def merged_length(value: bytes) -> bytes:
+def _one_length(value: bytes, former: bytes | None) -> bytes:
     """Return the one length that a Content-Length value states, perhaps several times over (RFC 9110 §8.6).
 
+    Args:
+      former: what the field lines before it state, if there are any.
+
     Raises:
-      LocalProtocolError: it states none, or two.
+      LocalProtocolError: it states none, or another one.
     """
     lengths = {length.strip(b" \t") for length in value.split(b",")}
+    if former is not None:
+        lengths.add(former)
     if len(lengths) != 1:
-        raise LocalProtocolError(f"contradictory Content-Length {shown(value)}", section="RFC 9112 §6.3")
+        stated = b", ".join(sorted(lengths))
+        raise LocalProtocolError(
+            f"contradictory Content-Length {shown(stated)}, expected one length", section="RFC 9112 §6.3"
+        )
     length = lengths.pop()
-    if not length.isdigit() or len(length) > MAX_LENGTH_DIGITS:
-        raise LocalProtocolError(f"malformed Content-Length {shown(value)}, expected digits", section="RFC 9110 §8.6")
+    length_in(length, LocalProtocolError)
     return length

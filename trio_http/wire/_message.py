@@ -9,40 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ._body import BodyReader
+from ._body import NO_BODY, BodyReader
 from ._engine import Engine
 from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import check_hosts, check_reason, checked_status
+from ._facts import FRAMING, NO_FACTS
+from ._framing import response_framing
 from ._grammar import as_bytes, check_method, check_target
 from ._head import RequestHead, ResponseHead
 from ._headers import Headers, HeadersInput
 from ._limits import STRICT, Leniency, Limits
-from ._sentinels import (
-    CLOSED,
-    DONE,
-    ERROR,
-    IDLE,
-    MIGHT_SWITCH_PROTOCOL,
-    NEED_DATA,
-    PAUSED,
-    SEND_BODY,
-    SEND_RESPONSE,
-    SWITCHED_PROTOCOL,
-    Sentinel,
-)
+from ._sentinels import ERROR, NEED_DATA, SEND_BODY, Sentinel
 from ._state import State
 from ._writers import REASONS, STATUS_LINES
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SWITCHING = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
 _EMPTY = Headers()
 _DEFAULT_LIMITS = Limits()
 
-_HEAD_DUE = frozenset([IDLE, SEND_RESPONSE])
-_FRAMING_NAMES = frozenset([b"content-length", b"transfer-encoding"])
-_TELLING = frozenset([*_FRAMING_NAMES, b"connection", b"upgrade"])
 _PLAIN_STATUS_LINES = {
     status: line for status, line in STATUS_LINES.items() if status >= 200 and status not in (204, 304)
 }
@@ -85,41 +71,35 @@ class MessageConnection(Engine):
           LocalProtocolError: the body of the last message was not read to its end.
         """
         joint = self._state
-        state = joint.server if self._is_client else joint.client
+        is_client = self._is_client
+        state = joint.server if is_client else joint.client
+        if state is SEND_BODY:
+            raise LocalProtocolError("the body comes first: read it to its end")
         try:
-            if state in _HEAD_DUE:
-                head = self._take_response_head() if self._is_client else self._take_request_head()
-                if head is not None:
-                    if head.framing == 0:
-                        joint = self._state
-                        if (joint.server if self._is_client else joint.client) is SEND_BODY:
-                            self._end_theirs()  # else what came was interim, or a switch of protocols
-                    return head
-                if not self._buffer.closed:
-                    return NEED_DATA
-                self._take_close()
-                return CLOSED
-            if state is ERROR:
-                raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
-            if state is not SEND_BODY:
-                return self._head_after_end(state)
+            if state is self._head_due:
+                if is_client:
+                    response = self._take_response()
+                    if response is not None:
+                        return self._response_head(*response)
+                else:
+                    request = self._take_request()
+                    if request is not None:
+                        if self._reader is NO_BODY:
+                            self._end_theirs()
+                        return RequestHead(*request)
+            return self._standing(state)
         except BaseException:
             self._fail(ours=False)
             raise
-        raise LocalProtocolError("the body comes first: read it to its end")
 
-    def _head_after_end(self, state: State) -> type[Sentinel]:
-        """Answer for a peer that has no head due (see `next_head`)."""
-        if state in _SWITCHING:
-            return PAUSED
-        if len(self._buffer):
-            if state is DONE and not self._is_client:
-                return PAUSED
-            raise self._excess_error()
-        if not self._buffer.closed:
-            return NEED_DATA
-        self._take_close()
-        return CLOSED
+    def _response_head(self, status_code: int, reason: bytes, http_version: bytes, headers: Headers) -> ResponseHead:
+        framing = 0
+        if self._state.server is SEND_BODY:  # else what came was interim, or a switch of protocols
+            facts = headers.facts
+            framing = response_framing(self._request_method, status_code, facts.chunked, headers.content_length)
+            if framing == 0:
+                self._end_theirs()
+        return ResponseHead(status_code, reason, http_version, headers, framing)
 
     def next_data(self) -> bytes | type[Sentinel]:
         """Return the next piece of the body under way.
@@ -195,7 +175,7 @@ class MessageConnection(Engine):
         check_target(target)
         check_hosts(headers, b"1.1")
         with_content = bool(content) or (content is not None and method in _ANTICIPATING)
-        if with_content and _FRAMING_NAMES.isdisjoint(headers.by_name):
+        if with_content and FRAMING.isdisjoint(headers.by_name):
             headers = headers.replaced(b"Content-Length", b"%d" % len(content or b""))
         if content is None:
             return self._sent(self._give_request_head, method, target, headers)
@@ -232,6 +212,8 @@ class MessageConnection(Engine):
         """
         if type(headers) is not Headers:
             headers = Headers(headers)
+        if headers.block is None:
+            headers = headers.sendable()
         answered = self._state.answered
         line = _PLAIN_STATUS_LINES.get(status_code)
         if (
@@ -241,15 +223,21 @@ class MessageConnection(Engine):
             and reason is None
             and self._plain
             and not self._is_client
-            and _TELLING.isdisjoint(headers.by_name)
+            and headers.facts is NO_FACTS
+            and headers.content_length is None
+            and common.block is not None
+            and common.facts is NO_FACTS
+            and common.content_length is None
         ):
             # The usual response, by the shortest way; the longer one below makes the same of it.
+            if not common.by_name.keys().isdisjoint(headers.by_name):
+                common = _missing(common, headers)
             self._state = answered
             self._waiting_for_100 = False
             return b"%s%s%sContent-Length: %d\r\n\r\n%s" % (
                 line,
-                headers._block or headers.block,
-                common.block if common.by_name.keys().isdisjoint(headers.by_name) else _missing(common, headers).block,
+                headers.block,
+                common.block,
                 len(content),
                 content,
             )
@@ -265,7 +253,7 @@ class MessageConnection(Engine):
             return self._sent(self._give_interim, status_code, phrase, headers)
         if content is None:
             return self._sent(self._give_response_head, status_code, phrase, headers)
-        if _FRAMING_NAMES.isdisjoint(headers.by_name) and (content or status_code not in (204, 304)):
+        if FRAMING.isdisjoint(headers.by_name) and (content or status_code not in (204, 304)):
             headers = headers.replaced(b"Content-Length", b"%d" % len(content))
         return self._sent(self._whole_response, status_code, phrase, headers, content)
 

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ._buffer import ReceiveBuffer
 from ._errors import RemoteProtocolError, shown
 from ._grammar import CRLF, KNOWN_NAMES, fold_name
-from ._headers import Headers, Pair
+from ._headers import Headers, Pair, received_headers
 from ._rules import Rules
 
-# What one connection remembers of its peer's field lines: enough for a browser's, which has about 15 of up to 130 bytes, and
-# at most 16 KiB for one that never repeats itself.
-KNOWN_LINES = 64
-KNOWN_LINE_BYTES = 256
+# What one connection remembers of its peer's field lines: enough for a browser's, which has about 15 of up to 130 bytes,
+# and at most 16 KiB for one that never repeats itself.
+KNOWN_LINES: Final = 64
+KNOWN_LINE_BYTES: Final = 256
 
-_WHITESPACE = frozenset([b" ", b"\t"])
-_SECTION_END = b"\r\n\r\n"
-_LENIENT_END = re.compile(rb"\n\r?\n")
-_LENIENT_LINE_END = re.compile(rb"\r?\n")
-# obs-fold = OWS CRLF RWS (RFC 9112 §5.2). The OWS is left alone: to match it would take quadratic time on long runs of it.
-_OBS_FOLD = re.compile(rb"\r\n[ \t]+")
+_WHITESPACE: Final = frozenset([b" ", b"\t"])
+_SECTION_END: Final = b"\r\n\r\n"
+_LENIENT_END: Final = re.compile(rb"\n\r?\n")
+_LENIENT_LINE_END: Final = re.compile(rb"\r?\n")
 
 
 def take_section(
@@ -85,10 +83,10 @@ def find_bare_lf(section: bytes) -> RemoteProtocolError | None:
     return bare_lf_error(section[: at + 1])
 
 
-def bare_lf_error(data: bytes) -> RemoteProtocolError:
-    """Return the error for ``data``, whose last byte is an LF that ends a line alone."""
+def bare_lf_error(data: bytes, section: str = "RFC 9112 §2.2") -> RemoteProtocolError:
+    """Return the error for ``data``, whose last byte is an LF that ends a line alone; ``section`` is the rule broken."""
     line = data[data.rfind(b"\n", 0, -1) + 1 :]
-    return RemoteProtocolError(f"line {shown(line)} ends in LF, expected CRLF", section="RFC 9112 §2.2")
+    return RemoteProtocolError(f"line {shown(line)} ends in LF, expected CRLF", section=section)
 
 
 def parse_fields(section: bytes, rules: Rules, most: int, known: dict[bytes, Pair]) -> Headers:
@@ -104,22 +102,37 @@ def parse_fields(section: bytes, rules: Rules, most: int, known: dict[bytes, Pai
     if len(lines) > most:
         raise RemoteProtocolError(f"{len(lines)} field lines, at most {most} are allowed", 431)
     items: list[Any] = list(map(known.get, lines))
-    if None in items:
-        for i, item in enumerate(items):
-            if item is None:
-                line = lines[i]
-                name, colon, value = line.partition(b":")
-                lower = KNOWN_NAMES.get(name) or fold_name(name)
-                if lower is None or not colon or 0 in line.translate(rules.value_marks):
-                    if line[:1] in _WHITESPACE and i > 0 and rules.unfold:
-                        return parse_fields(_OBS_FOLD.sub(b" ", section), rules, most, known)
-                    raise _line_error(line, i, rules)
-                items[i] = item = (lower, value.strip(b" \t"))
-                if len(line) <= KNOWN_LINE_BYTES:
-                    if len(known) >= KNOWN_LINES:
-                        known.clear()
-                    known[line] = item
-    return Headers._checked(items, lines)
+    for index, item in enumerate(items):
+        if item is None:
+            line = lines[index]
+            name, colon, value = line.partition(b":")
+            lower = KNOWN_NAMES.get(name) or fold_name(name)
+            if lower is None or not colon or 0 in line.translate(rules.value_marks):
+                if line[:1] in _WHITESPACE and index > 0 and rules.unfold:
+                    return parse_fields(_unfolded(lines), rules, most, known)
+                raise _line_error(line, index, rules)
+            items[index] = item = (lower, value.strip(b" \t"))
+            if len(line) <= KNOWN_LINE_BYTES:
+                if len(known) >= KNOWN_LINES:
+                    known.clear()
+                known[line] = item
+    return received_headers(items, lines)
+
+
+def _unfolded(lines: list[bytes]) -> bytes:
+    """Return a section with a space in place of each obs-fold = OWS CRLF RWS (RFC 9112 §5.2).
+
+    The parts of a line are joined once, and each is stripped alone: any number of folds takes linear time.
+    """
+    unfolded: list[list[bytes]] = []
+    for line in lines:
+        if line[:1] in _WHITESPACE and unfolded:
+            parts = unfolded[-1]
+            parts[-1] = parts[-1].rstrip(b" \t")
+            parts.append(line.lstrip(b" \t"))
+        else:
+            unfolded.append([line])
+    return CRLF.join([b" ".join(parts) for parts in unfolded])
 
 
 def _line_error(line: bytes, number: int, rules: Rules) -> RemoteProtocolError:

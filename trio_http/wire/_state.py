@@ -123,12 +123,14 @@ class JointState:
       not_persistent: the node in which `keep_alive` is off.
       proposing: a switch to the node in which it is proposed.
       next_cycle: the node of the next exchange, or None while it cannot begin.
-      answered: the node behind a whole final response; None unless one may be sent and the connection lives on.
+      requested: the node behind a request that proposes nothing and lets the connection live on; None unless one may come.
+      answered: the node behind a whole final response; None unless one may be sent, and the connection may live on as far
+        as anybody has said: then nothing about closing has to stand in it.
     """
 
     __slots__ = (
         "answered", "by_client", "by_server", "client", "keep_alive", "next_cycle", "not_persistent", "proposals",
-        "proposing", "server",
+        "proposing", "requested", "server",
     )  # fmt: skip
 
     def __init__(self, client: State, server: State, keep_alive: bool, proposals: frozenset[State]) -> None:
@@ -141,6 +143,7 @@ class JointState:
         self.not_persistent: JointState = self
         self.proposing: dict[State, JointState] = {}
         self.next_cycle: JointState | None = None
+        self.requested: JointState | None = None
         self.answered: JointState | None = None
 
     def __repr__(self) -> str:
@@ -164,7 +167,11 @@ def _graph() -> JointState:
         here = pending.pop()
         client, server, keep, proposals = here.client, here.server, here.keep_alive, here.proposals
         for cause, state in EVENT_TRIGGERED[CLIENT][client].items():
-            answering = SEND_RESPONSE if cause is Request and server is IDLE else server
+            answering = server
+            if cause is Request:
+                if server is not IDLE:
+                    continue  # an answer that came before its request has no use for one
+                answering = SEND_RESPONSE
             here.by_client[cause] = node(state, answering, keep, proposals)
         for cause, state in EVENT_TRIGGERED[SERVER][server].items():
             if cause in (SWITCH_UPGRADE, SWITCH_CONNECT) and cause not in proposals:
@@ -180,7 +187,8 @@ def _graph() -> JointState:
         if client is DONE and server is DONE:
             here.next_cycle = node(IDLE, IDLE, keep, NO_PROPOSALS)
     for here in nodes.values():
-        if here.server is SEND_RESPONSE and here.keep_alive:
+        here.requested = here.by_client.get(Request)
+        if here.server is SEND_RESPONSE and here.keep_alive and here.client not in (CLOSED, ERROR):
             here.answered = here.by_server[Response].by_server[EndOfMessage]
     return first
 

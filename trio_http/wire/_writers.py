@@ -7,57 +7,76 @@ body writer stands guard over its framing: it refuses what would make the peer r
 from __future__ import annotations
 
 import http
-from collections.abc import Sequence
 from typing import Any, Final
 
 from ._errors import LocalProtocolError
-from ._grammar import CRLF
+from ._grammar import CRLF, NO_TRAILER_NAMES
 from ._headers import Headers
 
 REASONS: Final[dict[int, bytes]] = {status.value: status.phrase.encode() for status in http.HTTPStatus}
+
+
+def _status_line(status_code: int, reason: bytes) -> bytes:
+    """Return a status line with its CRLF; the space before an empty reason stays (RFC 9112 §4)."""
+    return b"HTTP/1.1 %d %s\r\n" % (status_code, reason)
+
+
 STATUS_LINES: Final[dict[int, bytes]] = {
-    status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in REASONS.items()
+    status: _status_line(status, reason) for status, reason in REASONS.items()
+}
+# Nearly every response has the registered reason or none; to look its line up costs a third of writing it.
+_USUAL_LINES: Final[dict[tuple[int, bytes], bytes]] = {
+    (status, reason): _status_line(status, reason)
+    for status, phrase in REASONS.items()
+    for reason in (phrase, b"")
 }
 
 
-def write_request_head(method: bytes, target: bytes, headers: Headers) -> bytes:
-    """Return the head of a request (RFC 9112 §3)."""
-    return b"%s %s HTTP/1.1\r\n%s\r\n" % (method, target, headers.block)
+def write_request_head(method: bytes, target: bytes, block: bytes) -> bytes:
+    """Return the head of a request (RFC 9112 §3), its field lines given as a block."""
+    if block[:5].lower() != b"host:":
+        # RFC 9110 §7.2 wants Host first. A stable sort leaves the order of all others as it is.
+        lines = block.splitlines(keepends=True)
+        block = b"".join(sorted(lines, key=lambda line: line[:5].lower() != b"host:"))
+    return b"%s %s HTTP/1.1\r\n%s\r\n" % (method, target, block)
 
 
-def write_response_head(status_code: int, reason: bytes, headers: Headers) -> bytes:
-    """Return the head of a response; the space before an empty reason stays (RFC 9112 §4)."""
-    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status_code, reason, headers.block)
+def write_response_head(status_code: int, reason: bytes, block: bytes) -> bytes:
+    """Return the head of a response (RFC 9112 §4), its field lines given as a block."""
+    line = _USUAL_LINES.get((status_code, reason)) or _status_line(status_code, reason)
+    return line + block + CRLF
 
 
 class LengthWriter:
     """A body of a declared length, which may be 0.
 
-    Args:
-      length: bytes, at least 0.
+    One serves all the messages of a connection, one after the other.
+
+    Attributes:
+      left: bytes still to come, at least 0; to be set to the length when a body begins.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
-    def __init__(self, length: int) -> None:
-        self._left = length
+    def __init__(self) -> None:
+        self.left = 0
 
     def data(self, data: Any) -> list[Any]:
         """Return what to send for a piece of the body, which stands in it as the object it is."""
         length = len(data)
-        if length > self._left:
+        if length > self.left:
             raise LocalProtocolError(
-                f"too much data for the declared Content-Length: {length} bytes where {self._left} are left",
+                f"too much data for the declared Content-Length: {length} bytes where {self.left} are left",
                 section="RFC 9112 §6.2",
             )
-        self._left -= length
+        self.left -= length
         return [data]
 
     def end(self, trailers: Headers) -> bytes:
         """Return what to send at the end of the body."""
-        if self._left:
+        if self.left:
             raise LocalProtocolError(
-                f"too little data for the declared Content-Length: {self._left} bytes are missing",
+                f"too little data for the declared Content-Length: {self.left} bytes are missing",
                 section="RFC 9112 §6.2",
             )
         if trailers:
@@ -77,7 +96,14 @@ class ChunkedWriter:
 
     def end(self, trailers: Headers) -> bytes:
         """Return the last chunk with the trailer section."""
-        return b"0\r\n%s\r\n" % trailers.block if trailers else b"0\r\n\r\n"
+        if not trailers:
+            return b"0\r\n\r\n"
+        for name, _ in trailers:
+            if name in NO_TRAILER_NAMES:
+                raise LocalProtocolError(
+                    f"field {name!r} in a trailer section, expected none that frames or routes", section="RFC 9110 §6.5.1"
+                )
+        return b"0\r\n%s\r\n" % (trailers.sendable().block or b"")
 
 
 class CloseDelimitedWriter:
@@ -98,7 +124,3 @@ class CloseDelimitedWriter:
 
 BodyWriter = LengthWriter | ChunkedWriter | CloseDelimitedWriter
 
-
-def join(pieces: Sequence[Any]) -> bytes:
-    """Return the pieces as one byte string."""
-    return b"".join(pieces)

@@ -1,0 +1,104 @@
+"""The client: a pool with verbs, open for the length of a block."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self, Unpack
+
+import trio
+
+from trio_http.messages import FieldsInput
+
+from ._config import ClientConfig, ClientOptions, ClientStatistics
+from ._pool import Pool
+from ._request import Planner
+from ._requester import Requester
+from ._url import URLInput
+
+
+class Client(Requester):
+    """Makes requests, and keeps connections for the next ones. To be used in ``async with``.
+
+    Any number of tasks may use one client at once. When the block ends, all connections are closed; requests
+    that other tasks still have under way end in `PoolClosed`. An exception of the block comes out as it is.
+
+    Args:
+      config: the settings; None: the defaults, with ``options``.
+      base_url: what relative URLs are appended to; without query. None: all URLs are absolute.
+      headers: fields of every request that does not say otherwise.
+      options: the attributes of `ClientConfig`, in place of ``config``.
+
+    Raises:
+      TypeError: an unknown option, or both ``config`` and options.
+      ValueError: an option is out of its range.
+      InvalidRequest: a bad ``base_url``.
+      trio_http.wire.LocalProtocolError, UnicodeEncodeError: bad ``headers``.
+    """
+
+    def __init__(
+        self,
+        config: ClientConfig | None = None,
+        *,
+        base_url: URLInput | None = None,
+        headers: FieldsInput | None = None,
+        **options: Unpack[ClientOptions],
+    ) -> None:
+        if config is None:
+            config = ClientConfig(**options)
+        elif options:
+            raise TypeError("give the settings as config or as options, not both")
+        self._pool = Pool(config)
+        super().__init__(self._pool, config, Planner(config, base_url, headers))
+        self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._supervision = trio.CancelScope()
+
+    def __repr__(self) -> str:
+        counts = self.statistics()
+        return f"<Client: {counts.leased} connections leased, {counts.idle} idle, {counts.waiting} requests waiting>"
+
+    def statistics(self) -> ClientStatistics:
+        """Return how many connections there are in which state, and how many requests wait for one."""
+        return self._pool.statistics()
+
+    # The nursery in here holds one task, the supervisor. Dials live in a nursery of that task's own: so
+    # neither their errors nor their being cancelled can reach the user's block. And the nursery is never told
+    # of the block's exception, which it would put into a group.
+
+    async def __aenter__(self) -> Self:
+        """Open the client.
+
+        Cancellation: it is not open, and nothing is left behind.
+        """
+        if self._nursery_manager is not None:
+            raise RuntimeError("a client can be opened once; make another one")
+        self._nursery_manager = trio.open_nursery()
+        nursery = await self._nursery_manager.__aenter__()
+        try:
+            await nursery.start(self._supervise)
+        except BaseException:
+            self._pool.closed = True
+            await self._nursery_manager.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _supervise(self, *, task_status: trio.TaskStatus[None]) -> None:
+        with self._supervision as scope:
+            # Clean-up in the block may need a request when all around it is cancelled, and shields itself for
+            # that.
+            scope.shield = True  # bounded: by the block, whose end cancels the scope
+            await self._pool.run(task_status=task_status)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the client.
+
+        Cancellation: it is closed all the same.
+        """
+        assert self._nursery_manager is not None
+        transports = self._pool.close()
+        self._supervision.cancel(reason="the client is closed")
+        for transport in transports:
+            await transport.aclose_forcefully()
+        await self._nursery_manager.__aexit__(None, None, None)

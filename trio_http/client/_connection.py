@@ -1,0 +1,124 @@
+"""One connection with the client's verbs, and no pool."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from trio_http._errors import PoolClosed
+from trio_http.messages import FieldsInput
+from trio_http.transport import SocketTransport, StreamTransport, Transport
+
+from ._config import ClientConfig
+from ._link import Link
+from ._request import Planner, RequestPlan
+from ._requester import Requester
+from ._url import URLInput
+
+
+class _Alone:
+    """The `Owner` of a single link."""
+
+    def __init__(self, link: Link) -> None:
+        self.closed = False
+        self.link = link
+        self._lent = False
+
+    async def lease(self, plan: RequestPlan) -> Link:
+        """See `Owner.lease`. No checkpoint.
+
+        Raises:
+          trio.BusyResourceError: another request is under way.
+          PoolClosed: the connection is closed.
+        """
+        if self._lent:
+            raise trio.BusyResourceError("another request is under way on this connection")
+        if self.closed or self.link.transport.closed:
+            what = "this connection is closed"
+            raise PoolClosed(what, self.link.facts(plan, response_started=False, closed_because=what))
+        self._lent = True
+        return self.link
+
+    def may_lease_again(self, plan: RequestPlan) -> bool:
+        """See `Owner.may_lease_again`: there is no other."""
+        return False
+
+    def give_back(self, link: Link) -> None:
+        """See `Owner.give_back`."""
+        self._lent = False
+
+    async def discard(self, link: Link) -> None:
+        """See `Owner.discard`.
+
+        Cancellation: not affected.
+        """
+        self._lent = False
+        link.transport.close()
+        await link.transport.aclose_forcefully()
+
+
+class ClientConnection(Requester, trio.abc.AsyncResource):
+    """A client over one connection that you have made: no pool, no dials, no second attempts.
+
+    For one request at a time. The origin in a URL decides the Host field, and is not compared with where the
+    connection leads. It is closed by `aclose`, by ``async with``, by an error, by a cancel within a request,
+    and by a response after which there can be no further one.
+
+    Args:
+      stream: a connected stream, TLS included if there shall be any; ours from now on.
+      config: the settings; those of the pool do not matter. None: the defaults.
+      base_url: what relative URLs are appended to.
+      headers: fields of every request that does not say otherwise.
+
+    Raises: as `Client`.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream | Transport,
+        *,
+        config: ClientConfig | None = None,
+        base_url: URLInput | None = None,
+        headers: FieldsInput | None = None,
+    ) -> None:
+        config = config or ClientConfig()
+        planner = Planner(config, base_url, headers)
+        if isinstance(stream, Transport):
+            transport = stream
+        elif isinstance(stream, trio.SocketStream):
+            transport = SocketTransport(stream.socket)
+        else:
+            transport = StreamTransport(stream)
+        self._alone = _Alone(Link(transport, config))
+        super().__init__(self._alone, config, planner)
+
+    @property
+    def closed(self) -> bool:
+        """No request can be made any more."""
+        return self._alone.link.transport.closed
+
+    async def aclose(self) -> None:
+        """Close the connection; a request under way ends in `PoolClosed`. As `trio.abc.AsyncResource.aclose`.
+
+        Cancellation: it is closed all the same.
+        """
+        self._alone.closed = True
+        await self._alone.link.transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        """Return the connection. No checkpoint.
+
+        Cancellation: nothing has changed.
+        """
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connection.
+
+        Cancellation: it is closed all the same.
+        """
+        await self.aclose()

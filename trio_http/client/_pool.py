@@ -1,0 +1,277 @@
+"""The awaits round the ledger: waiting for a connection, dialing one, closing what is too much.
+
+The ledger decides and this carries out. All decisions fall in synchronous code, so there is no moment at
+which a connection belongs to two, or to nobody:
+
+- a waiter gets its connection *inside the wake-up*: the books say "leased" before its task runs. If a cancel
+  comes after that, the task has the connection all the same and gives it back; if it came before, the waiter
+  was struck out, and the connection goes elsewhere;
+- a dial runs in a task of the client, not in its caller's, so a cancelled request does not waste a handshake.
+  However it ends, a ``finally`` reports it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+import math
+from typing import TypeAlias
+
+import trio
+
+from trio_http._errors import ConnectFailed, PoolClosed, RequestFacts
+from trio_http.connection import Ticker
+from trio_http.transport import Transport
+
+from ._config import ClientConfig, ClientStatistics
+from ._dial import Dialer
+from ._ledger import Abandon, Close, Dial, Fail, Give, Ledger, Order, Slot, State, Waiter
+from ._link import Link
+from ._request import RequestPlan
+
+logger = logging.getLogger("trio_http.client")
+
+
+class _Request(Waiter):
+    """A task that waits for a connection.
+
+    Attributes:
+      task: whom to wake.
+      context: its context variables, for the dial that is made in its name.
+      link, error: what it is woken with.
+    """
+
+    __slots__ = ("context", "error", "link", "task")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.task = trio.lowlevel.current_task()
+        self.context = contextvars.copy_context()
+        self.link: Link | None = None
+        self.error: Exception | None = None
+
+
+_Books: TypeAlias = "Ledger[Link, _Request]"
+_Orders: TypeAlias = "list[Order[Link, _Request]]"
+_Slot: TypeAlias = "Slot[Link]"
+
+
+class Pool:
+    """The connections of one client. An `Owner`.
+
+    Args:
+      config: how many, how long.
+
+    Attributes:
+      closed: `close` was called.
+      ledger: the books; to be read.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.closed = False
+        self.ledger: _Books = Ledger(config.max_connections, config.max_connections_per_origin)
+        self._config = config
+        self._dialer = Dialer(config)
+        self._ticker = Ticker()
+        self._dials: dict[_Slot, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Be the task that dials and expires, until cancelled. Call `close` before that.
+
+        Cancellation: the tasks in here end. What they were dialing is closed.
+        """
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            self._nursery.start_soon(self._ticker.run)
+
+    def close(self) -> list[Transport]:
+        """Refuse from now on, fail who waits, abandon dials, close every connection. No checkpoint.
+
+        Returns:
+          The transports that it closed. `Transport.aclose_forcefully` has yet to finish those that are
+          foreign streams.
+        """
+        self.closed = True
+        transports: list[Transport] = []
+        for order in self.ledger.close_all():
+            if isinstance(order, Close):
+                assert order.slot.connection is not None
+                order.slot.connection.transport.close()
+                transports.append(order.slot.connection.transport)
+            else:
+                self._carry_out([order])
+        return transports
+
+    def statistics(self) -> ClientStatistics:
+        """Return how many connections there are in which state, and how many requests wait for one."""
+        return self.ledger.statistics()
+
+    # -- leasing
+    # -----------------------------------------------------------------------------------------------------
+
+    async def lease(self, plan: RequestPlan) -> Link:
+        """Return a connection to the origin of ``plan``: an idle one, or the first that is given back or
+        dialed.
+
+        Not a checkpoint when an idle one is there.
+
+        Raises:
+          PoolClosed: the pool is closed, or was while this waited.
+          ConnectFailed: a dial to the origin failed; the cause says how.
+
+        Cancellation: nothing is held. A dial that was made for it may go on, for others.
+        """
+        while (slot := self.ledger.take(plan.origin)) is not None:
+            link = slot.connection
+            assert link is not None
+            link.deadline = math.inf
+            if not link.transport.is_stale():
+                return link
+            self._close_unused(link.transport)
+            self._carry_out(self.ledger.close(slot))
+        return await self._wait(plan)
+
+    async def _wait(self, plan: RequestPlan) -> Link:
+        if self._nursery is None or self.closed:
+            raise _refusal(plan, opened=self._nursery is not None)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # No checkpoint from here to the wait: what is ordered is ordered for a waiter who is there.
+        waiter = _Request()
+        self._carry_out(self.ledger.wait(plan.origin, waiter))
+
+        def give_up(_: object) -> trio.lowlevel.Abort:
+            self._carry_out(self.ledger.give_up(waiter))
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+        if waiter.link is not None:
+            return waiter.link
+        if waiter.error is None:
+            raise _refusal(plan, opened=True)
+        if not isinstance(waiter.error, OSError | trio.BrokenResourceError | trio.TooSlowError):
+            raise waiter.error  # of the user's own `dial`
+        raise ConnectFailed(f"no connection to {plan.origin}: {waiter.error}", _facts(plan)) from waiter.error
+
+    def may_lease_again(self, plan: RequestPlan) -> bool:
+        """See `Owner.may_lease_again`: idle connections as old as one that was dead are not tried one after
+        the other.
+        """
+        self._carry_out(self.ledger.close_idle(plan.origin))
+        return not self.closed
+
+    def give_back(self, link: Link) -> None:
+        """See `Owner.give_back`."""
+        slot: _Slot = link.slot
+        if slot.state is State.CLOSED:
+            return  # with the pool; the transport too
+        orders = self.ledger.give_back(slot)
+        if slot.state is State.IDLE:
+            link.deadline = trio.current_time() + self._config.idle_seconds
+            if link.deadline < link.scheduled:
+                self._ticker.watch(link)
+        if orders:
+            self._carry_out(orders)
+
+    async def discard(self, link: Link) -> None:
+        """See `Owner.discard`.
+
+        Cancellation: not affected; the connection is closed when this returns.
+        """
+        link.transport.close()
+        self._carry_out(self.ledger.close(link.slot))
+        await link.transport.aclose_forcefully()
+
+    # -- carrying out
+    # ------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, orders: _Orders, error: Exception | None = None) -> None:
+        """Do what the ledger ordered; ``error`` is for those who are to be failed."""
+        for order in orders:
+            match order:
+                case Give(slot, waiter):
+                    waiter.link = slot.connection
+                    trio.lowlevel.reschedule(waiter.task)
+                case Fail(waiter):
+                    waiter.error = error
+                    trio.lowlevel.reschedule(waiter.task)
+                case Dial(slot, waiter):
+                    self._begin_dial(slot, waiter.context)
+                case Abandon(slot):
+                    self._dials.pop(slot).cancel(
+                        reason="the slot of this dial is needed, and its connection is not"
+                    )
+                case Close(slot):
+                    assert slot.connection is not None
+                    slot.connection.deadline = math.inf
+                    self._close_unused(slot.connection.transport)
+
+    def _close_unused(self, transport: Transport) -> None:
+        """Close a transport where nobody can await; what is left to do on a foreign stream is done in a
+        task.
+        """
+        transport.close()
+        assert self._nursery is not None
+        self._nursery.start_soon(transport.aclose_forcefully)
+
+    def _begin_dial(self, slot: _Slot, context: contextvars.Context) -> None:
+        assert self._nursery is not None
+        # The limit begins now, and the scope is there now: the task may be abandoned before it has begun.
+        scope = self._dials[slot] = trio.CancelScope(deadline=trio.current_time() + self._config.dial_seconds)
+        # Within its caller's context, which the new task then copies.
+        context.run(self._nursery.start_soon, self._run_dial, slot, scope)
+
+    async def _run_dial(self, slot: _Slot, scope: trio.CancelScope) -> None:
+        transport: Transport | None = None
+        error: Exception | None = None
+        try:
+            with scope:
+                transport = await self._dialer.dial(slot.origin)
+            if transport is None:
+                error = trio.TooSlowError(f"not made within {self._config.dial_seconds} s")
+        except Exception as exc:  # noqa: BLE001  # handed to who waits for the connection, or logged
+            error = exc
+        finally:
+            # No checkpoint from here to the report.
+            self._dials.pop(slot, None)
+            if slot.state is not State.CLOSED:
+                self._settle_dial(slot, transport, error)
+            elif transport is not None:
+                self._close_unused(transport)
+
+    def _settle_dial(self, slot: _Slot, transport: Transport | None, error: Exception | None) -> None:
+        """Enter the end of a dial in the books."""
+        if transport is None:
+            orders = self.ledger.dial_failed(slot)
+            if not any(isinstance(order, Fail) for order in orders):
+                logger.info(
+                    "a connection to %s that nobody waited for any more failed: %r", slot.origin, error
+                )
+            self._carry_out(orders, error)
+            return
+        link = slot.connection = Link(transport, self._config)
+        link.slot = slot
+        link.on_expiry = functools.partial(self._expire, link)
+        orders = self.ledger.dialed(slot)
+        if slot.state is State.IDLE:
+            link.deadline = trio.current_time() + self._config.idle_seconds
+            self._ticker.watch(link)
+        self._carry_out(orders)
+
+    def _expire(self, link: Link) -> None:
+        """Close a connection that was idle for too long. Called in the ticker's task."""
+        self._carry_out(self.ledger.close(link.slot))
+        self._close_unused(link.transport)
+
+
+def _refusal(plan: RequestPlan, *, opened: bool) -> Exception:
+    """Return why no connection is lent."""
+    if not opened:
+        return RuntimeError("the client is not open: use it within `async with`")
+    return PoolClosed("the client is closed", _facts(plan))
+
+
+def _facts(plan: RequestPlan) -> RequestFacts:
+    """Return the facts of a request that never had a connection."""
+    return RequestFacts(method=plan.method.decode("ascii"), url=plan.url)

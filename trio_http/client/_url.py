@@ -1,0 +1,186 @@
+"""URLs: taken apart as they are written, or refused.
+
+A library that repairs a URL sends another one than the caller gave: it decodes ``%2F``, removes ``..``,
+encodes twice. And where two libraries disagree on what a URL means, one checks the host of one server and the
+other asks another. So a str is split by RFC 3986's own grammar and its path and query go out byte for byte;
+what is no URL is refused with the reason. Only a host is brought into its normal form (lower case, IDNA),
+since a host is looked up and compared, not handed on.
+
+A `yarl.URL` is encoded already; its str is what is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+from urllib.parse import urlencode
+
+import yarl
+
+from trio_http._errors import InvalidRequest
+
+from ._origin import DEFAULT_PORTS, Origin
+
+URLInput: TypeAlias = "str | yarl.URL"
+
+ParamValue: TypeAlias = "str | int | float | bool"
+ParamsInput: TypeAlias = "Mapping[str, ParamValue | Iterable[ParamValue]] | Iterable[tuple[str, ParamValue]]"
+
+# The regular expression of RFC 3986 appendix B, with scheme and authority obligatory.
+_ABSOLUTE: Final = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.DOTALL
+)
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+# host [ ":" port ], an IP literal in brackets (RFC 3986 §3.2).
+_AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
+# reg-name (RFC 3986 §3.2.2), less percent-encoding, which no resolver understands.
+_NAME: Final = re.compile(r"[a-z0-9\-._~!$&'()*+,;=]+")
+_NOT_SENDABLE: Final = re.compile(r"[^\x21-\x7e]")
+
+
+class Destination:
+    """One URL, taken apart.
+
+    Attributes:
+      origin: where the connection goes.
+      host: the value of the Host field.
+      target: the request target in origin-form: path and query as they were written (RFC 9112 §3.2.1).
+      url: as it was written, without the fragment.
+    """
+
+    __slots__ = ("host", "origin", "target", "url")
+
+    def __init__(self, origin: Origin, target: str, url: str) -> None:
+        self.origin = origin
+        self.host = origin.authority.encode("ascii")
+        self.target = target.encode("ascii")
+        self.url = url
+
+
+# A program asks for the same few URLs again and again, or for a new one each time; neither wants many of them
+# kept.
+@functools.lru_cache(maxsize=256)
+def parse_url(url: str) -> Destination:
+    """Take an absolute URL apart.
+
+    Raises:
+      InvalidRequest: it is relative, of another scheme, without a host, or holds what a URL cannot; the text
+        says which.
+    """
+    match = _ABSOLUTE.fullmatch(url)
+    if match is None:
+        raise InvalidRequest(
+            f"URL {_shown(url)} is not absolute, expected one such as https://example.org/path"
+        )
+    scheme, authority, path, query = match.groups()
+    scheme = scheme.lower()
+    if scheme not in DEFAULT_PORTS:
+        raise InvalidRequest(f"URL {_shown(url)} has the scheme {scheme!r}, expected http or https")
+    target = (path or "/") if query is None else f"{path or '/'}?{query}"
+    if found := _NOT_SENDABLE.search(target):
+        raise InvalidRequest(
+            f"URL {_shown(url)} holds {found.group()!r}, which must be percent-encoded (RFC 3986 §2.1); "
+            "yarl.URL and params= do that"
+        )
+    return Destination(_origin_of(scheme, authority, url), target, url.partition("#")[0])
+
+
+def _origin_of(scheme: str, authority: str, url: str) -> Origin:
+    _, at, hostport = authority.rpartition("@")
+    if at:
+        # Not shown: that is where a password would be.
+        raise InvalidRequest(
+            f"URL with credentials before the host {_shown(hostport)}, which are not sent (RFC 9110 §4.2.4); "
+            "an Authorization field is"
+        )
+    match = _AUTHORITY.fullmatch(hostport)
+    if match is None:
+        raise InvalidRequest(f"URL {_shown(url)} has the malformed host {hostport!r} (RFC 3986 §3.2)")
+    host, port = match.groups()
+    if port and (len(port) > 5 or not 0 < int(port) < 65536):
+        raise InvalidRequest(f"URL {_shown(url)} has the port {port}, expected 1-65535")
+    return Origin(scheme, _host_of(host, url), int(port) if port else DEFAULT_PORTS[scheme])
+
+
+def _host_of(host: str, url: str) -> str:
+    if not host:
+        raise InvalidRequest(f"URL {_shown(url)} has no host (RFC 9110 §4.2.1)")
+    if host.startswith("["):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError as exc:
+            raise InvalidRequest(f"URL {_shown(url)} has the malformed IPv6 address {host}: {exc}") from exc
+    if not host.isascii():
+        try:
+            host = yarl.URL.build(scheme="http", host=host).raw_host or ""  # IDNA, as browsers do it
+        except ValueError as exc:
+            raise InvalidRequest(f"URL {_shown(url)} has a host that is no name: {exc}") from exc
+    host = host.lower()
+    if not _NAME.fullmatch(host):
+        raise InvalidRequest(f"URL {_shown(url)} has the malformed host {host!r} (RFC 3986 §3.2.2)")
+    return host
+
+
+def joined_url(base_url: str, url: str) -> str:
+    """Return ``url`` when it is absolute, else what it names below ``base_url``.
+
+    It is appended, with one slash between, and not resolved by RFC 3986 §5: so a relative URL, wherever it
+    came from, can never lead to another host.
+    """
+    if _SCHEME.match(url):
+        return url
+    if not url or url.startswith("?"):
+        return base_url + url
+    return f"{base_url.rstrip('/')}/{url[1:] if url.startswith('/') else url}"
+
+
+def with_params(url: str, params: ParamsInput) -> str:
+    """Return ``url`` with ``params`` appended to its query, form-encoded (WHATWG URL §5.2).
+
+    Raises:
+      InvalidRequest: a value is no str, number or bool.
+    """
+    query = form_encoded(params)
+    if not query:
+        return url
+    url = url.partition("#")[0]
+    if "?" not in url:
+        return f"{url}?{query}"
+    return f"{url}{query}" if url.endswith(("?", "&")) else f"{url}&{query}"
+
+
+def form_encoded(params: ParamsInput) -> str:
+    """Return ``params`` as ``application/x-www-form-urlencoded`` text; a list of values repeats its name.
+
+    Raises:
+      InvalidRequest: a value is no str, number or bool.
+    """
+    given: object = params
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
+        raise InvalidRequest(f"params and data are a mapping or pairs, not {type(params).__name__}")
+    pairs: list[tuple[str, str]] = []
+    for name, value in params.items() if isinstance(params, Mapping) else params:
+        if isinstance(value, str | int | float) or not isinstance(value, Iterable):
+            pairs.append((name, _text_of(name, value)))
+        else:
+            pairs.extend((name, _text_of(name, each)) for each in value)
+    return urlencode(pairs)
+
+
+def _text_of(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as JSON and most APIs write them
+    if isinstance(value, int | float):
+        return str(value)
+    raise InvalidRequest(
+        f"parameter {name!r} is {value!r}, expected a str, a number, a bool, or a list of these"
+    )
+
+
+def _shown(url: str) -> str:
+    return repr(url if len(url) <= 100 else f"{url[:100]}...")

@@ -1,0 +1,12 @@
+"""Tools for tests of HTTP programs, and of Trio programs in general."""
+
+from __future__ import annotations
+
+from ._faulty_stream import Faults as Faults
+from ._faulty_stream import FaultyStream as FaultyStream
+from ._scripted_peer import ScriptedPeer as ScriptedPeer
+from ._streams import MemoryStream as MemoryStream
+from ._streams import memory_pair as memory_pair
+from ._sweep import CancelPoint as CancelPoint
+from ._sweep import SweepReport as SweepReport
+from ._sweep import cancel_at_every_step as cancel_at_every_step
