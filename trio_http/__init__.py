@@ -1,7 +1,7 @@
 """HTTP/1.1 for Trio, made of structured concurrency: a wire layer without I/O, a server and a client.
 
-The public names are loaded when they are first used, so that ``import trio_http.wire`` alone loads neither trio nor anything
-else that it does not need.
+The public names are loaded when they are first used, so that ``import trio_http.wire`` alone loads neither
+trio nor anything else that it does not need.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from ._errors import ResponseIncomplete as ResponseIncomplete
     from ._errors import ResponseInvalid as ResponseInvalid
     from ._errors import StatusError as StatusError
+    from .client import Client as Client
+    from .client import ClientConfig as ClientConfig
+    from .client import ClientConnection as ClientConnection
+    from .client import ClientStatistics as ClientStatistics
+    from .client import ReceivedResponse as ReceivedResponse
+    from .client import ResponseBody as ResponseBody
+    from .client import StreamedResponse as StreamedResponse
     from .messages import Headers as Headers
     from .messages import MessageBody as MessageBody
     from .messages import Response as Response
@@ -43,12 +50,16 @@ __version__ = "0.1.0.dev0"
 
 _HOMES: Final = {
     "._errors": (
-        "ClientDisconnected ConnectFailed ConnectionLost ContentTooLarge HTTPError HTTPException InvalidRequest PoolClosed"
-        " RequestFacts RequestFailed ResponseIncomplete ResponseInvalid StatusError"
+        "ClientDisconnected ConnectFailed ConnectionLost ContentTooLarge HTTPError HTTPException InvalidRequest"
+        " PoolClosed RequestFacts RequestFailed ResponseIncomplete ResponseInvalid StatusError"
+    ),
+    ".client": (
+        "Client ClientConfig ClientConnection ClientStatistics ReceivedResponse ResponseBody StreamedResponse"
     ),
     ".messages": "Headers MessageBody Response",
     ".server": (
-        "ConnectionInfo Handler Request RequestBody ResponseStream Server ServerConfig ServerTimes serve_connection serve_tcp"
+        "ConnectionInfo Handler Request RequestBody ResponseStream Server ServerConfig ServerTimes"
+        " serve_connection serve_tcp"
     ),
     ".wire": "Leniency Limits",
 }

@@ -17,7 +17,8 @@ class HTTPError(Exception):
 
 
 class InvalidRequest(HTTPError, ValueError):
-    """The request cannot be sent as it was given: the URL, the method, a field or the content. Nothing was sent."""
+    """The request cannot be sent as it was given: the URL, the method, a field or the content. Nothing was
+    sent."""
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +77,8 @@ class ResponseIncomplete(RequestFailed):
 
 
 class ResponseInvalid(RequestFailed):
-    """The response breaks the protocol or a limit; the cause, a `trio_http.wire.RemoteProtocolError`, says how."""
+    """The response breaks the protocol or a limit; the cause, a `trio_http.wire.RemoteProtocolError`, says
+    how."""
 
 
 class ContentTooLarge(RequestFailed):
@@ -103,7 +105,7 @@ class StatusError(HTTPError):
         return f"{self.url} answered {self.response.status} {_phrase(self.response.status)}"
 
 
-class HTTPException(Exception):  # noqa: N818  # the name that handlers of other frameworks know
+class HTTPException(Exception):  # the name that handlers of other frameworks know
     """Raised by a handler to answer with a status instead of returning a response.
 
     Args:
@@ -128,7 +130,8 @@ class HTTPException(Exception):  # noqa: N818  # the name that handlers of other
 
 
 class ClientDisconnected(trio.BrokenResourceError):
-    """The client of a server went away within an exchange. Not the handler's fault, and not logged as such."""
+    """The client of a server went away within an exchange. Not the handler's fault, and not logged as
+    such."""
 
 
 def _phrase(status: int) -> str:

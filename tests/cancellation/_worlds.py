@@ -1,15 +1,18 @@
-"""What surrounds a scenario of the sweep: a scripted client before a server's connection, and what must hold after it."""
+"""What surrounds a scenario of the sweep: a scripted client, and what must hold after each run."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import trio
+import trio.testing
 
 from trio_http import Request, Response
+from trio_http.client import Client
 from trio_http.server import Handler, ServerConfig, ServerTimes, serve_connection
 from trio_http.testing import MemoryStream, ScriptedPeer, SweepReport, cancel_at_every_step, memory_pair
 
@@ -66,8 +69,8 @@ async def sweep_server(
 ) -> SweepReport:
     """Cancel `serve_connection` at each of its steps while it serves a scripted client.
 
-    After each run: the connection is closed, no handler is left inside, the client has received the beginning of the
-    right answer and nothing else, and no cancel was reported as an error.
+    After each run: the connection is closed, no handler is left inside, the client has received the
+    beginning of the right answer and nothing else, and no cancel was reported as an error.
 
     Args:
       handler: the handler.
@@ -111,7 +114,7 @@ async def sweep_server(
         received = bytes(session.peer.received)
         assert answer.startswith(received), f"the client received {received!r}"
         if session.served:
-            assert session.peer.finished, f"the script was not played to its end: {session.peer!r}, {received!r}"
+            assert session.peer.finished, f"{session.peer!r}, {received!r}"
             assert received == answer
             assert len(session.errors.messages) == faults, session.errors.messages
         else:
@@ -119,3 +122,132 @@ async def sweep_server(
 
     make_world: Callable[[], AbstractAsyncContextManager[Session]] = world
     return await cancel_at_every_step(scenario, world=make_world, check=check)
+
+
+# --------------------------------------------------------------------------------------------------- client
+
+
+class Network:
+    """A network in memory: every dial leads to a handler. It keeps both ends of all connections.
+
+    Args:
+      handler: answers.
+      dial_seconds: how long each dial takes.
+      buffer_bytes: how much may be on its way in each direction.
+      config: of the server.
+
+    Attributes:
+      client: the client that is under test, or was the last to be.
+      streams: the client's ends, in the order of the dials.
+      dialing: dials under way.
+      background: where requests of other tasks live.
+    """
+
+    client: Client
+    background: trio.Nursery
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        dial_seconds: float = 0,
+        buffer_bytes: int | None = None,
+        config: ServerConfig = CONFIG,
+    ) -> None:
+        self.handler = handler
+        self.dial_seconds = dial_seconds
+        self.streams: list[MemoryStream] = []
+        self.dialing = 0
+        self._buffer_bytes = buffer_bytes
+        self._config = config
+        self._nursery: trio.Nursery | None = None
+
+    async def dial(self, host: str, port: int, scheme: str) -> trio.abc.Stream:
+        self.dialing += 1
+        try:
+            await trio.sleep(1e6 if host == "black-hole" else self.dial_seconds)
+            if host == "nowhere":
+                raise OSError("nobody is there")
+        finally:
+            self.dialing -= 1
+        assert self._nursery is not None
+        ours, theirs = memory_pair(self._buffer_bytes)
+        self.streams.append(ours)
+        self._nursery.start_soon(self._serve, theirs)
+        return ours
+
+    async def _serve(self, stream: MemoryStream) -> None:
+        await serve_connection(self.handler, stream, config=self._config)
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Network]:
+        """Have the servers run within the block; see at its end that every connection is closed."""
+        async with trio.open_nursery() as self._nursery:
+            yield self
+            self._nursery.cancel_scope.cancel()
+        assert self.dialing == 0, "a dial was left behind"
+        assert all(stream.closed for stream in self.streams), f"left open: {self.streams}"
+
+    async def see_all_is_well(self) -> None:
+        """See that the client holds what it says, that its books are in order, and that it still works."""
+        client = self.client
+        await trio.sleep(10)  # a dial may go on for others, and others for themselves
+        for _ in range(2):
+            await trio.testing.wait_all_tasks_blocked()
+            counts = client.statistics()
+            assert (counts.leased, counts.waiting, counts.dialing) == (0, 0, 0), counts
+            unclosed = sum(not stream.closed for stream in self.streams)
+            assert unclosed == counts.idle, f"{unclosed} connections are open, {counts.idle} in the pool"
+            client._pool.ledger.check()
+            with trio.fail_after(100):
+                assert (await client.get("/fresh")).text == "fresh"
+
+
+async def sweep_client(
+    scenario: Callable[[Client], Awaitable[object]],
+    handler: Handler,
+    *,
+    warm: int = 0,
+    network: dict[str, Any] | None = None,
+    prepare: Callable[[Network], Awaitable[object]] | None = None,
+    **options: Any,
+) -> SweepReport:
+    """Cancel what is done with a client at each of its steps; see that the client is none the worse.
+
+    Args:
+      scenario: what is done; the client itself is opened before and closed afterwards, uncancelled.
+      handler: answers; ``/fresh`` is answered for it, with "fresh".
+      warm: how many connections the client has already.
+      network: arguments of `Network`.
+      prepare: is called before the scenario.
+      options: of the client.
+    """
+
+    async def answer(request: Request) -> Response | None:
+        return Response(text="fresh") if request.path == "/fresh" else await handler(request)
+
+    @contextlib.asynccontextmanager
+    async def world() -> AsyncIterator[Network]:
+        async with (
+            Network(answer, **(network or {})).opened() as net,
+            Client(base_url="http://a", dial=net.dial, **options) as net.client,
+        ):
+            async with trio.open_nursery() as nursery:
+                for _ in range(warm):
+                    nursery.start_soon(net.client.get, "/fresh")
+            async with trio.open_nursery() as net.background:
+                if prepare is not None:
+                    await prepare(net)
+                yield net
+
+    async def perform(net: Network) -> None:
+        await scenario(net.client)
+
+    return await cancel_at_every_step(perform, world=world, check=Network.see_all_is_well, max_steps=5000)
+
+
+def lands_in(report: SweepReport, *functions: str) -> None:
+    """See that the sweep was where it was meant to be: a wait that was never reached proves nothing."""
+    reached = {name for point in report.points for name in point.within}
+    missed = [name for name in functions if name not in reached]
+    assert not missed, f"no cancel came in {missed}; they came in {sorted(reached)}"

@@ -1,30 +1,21 @@
 """The server, cancelled at every step of every stage of an exchange.
 
-The sweep's own rules hold in each test (`Cancelled` comes out, no task stays behind, it ends), and those of `sweep_server`.
+The sweep's own rules hold in each test (`Cancelled` comes out, no task stays behind, it ends), and those of
+`sweep_server`.
 """
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cancellation._worlds import sweep_server
-from trio_http import HTTPException, Request, Response, serve_tcp
-from trio_http.testing import Faults, FaultyStream, ScriptedPeer, SweepReport, cancel_at_every_step
+from tests.cancellation._worlds import lands_in, sweep_server
+from trio_http import HTTPException, Request, Response
+from trio_http.testing import Faults, FaultyStream, ScriptedPeer
 
 END = b"\r\n\r\n"
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n\r\nhello"
-
-
-def lands_in(report: SweepReport, *functions: str) -> None:
-    """See that the sweep was where it was meant to be: a wait that was never reached proves nothing."""
-    reached = {name for point in report.points for name in point.within}
-    missed = [name for name in functions if name not in reached]
-    assert not missed, f"no cancel came in {missed}; they came in {report.places}"
 
 
 async def hello(request: Request) -> Response:
@@ -45,7 +36,9 @@ async def test_two_requests_on_a_kept_connection(autojump_clock: MockClock) -> N
 async def test_two_requests_in_one_piece(autojump_clock: MockClock) -> None:
     report = await sweep_server(
         hello,
-        lambda peer: peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2).expect(HELLO * 2).send_eof().expect_end(),
+        lambda peer: (
+            peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2).expect(HELLO * 2).send_eof().expect_end()
+        ),
         answer=HELLO * 2,
     )
     lands_in(report, "_exchange")
@@ -75,11 +68,13 @@ async def test_a_body_that_is_read_whole(autojump_clock: MockClock) -> None:
 
     report = await sweep_server(
         echo,
-        lambda peer: peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
-        .wait(1)
-        .send(b"llo")
-        .expect(HELLO)
-        .close(),
+        lambda peer: (
+            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhe")
+            .wait(1)
+            .send(b"llo")
+            .expect(HELLO)
+            .close()
+        ),
         answer=HELLO,
     )
     lands_in(report, "receive")
@@ -92,10 +87,12 @@ async def test_a_chunked_body_that_is_iterated_over(autojump_clock: MockClock) -
 
     await sweep_server(
         echo,
-        lambda peer: peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-        .send_bytewise(b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
-        .expect(HELLO)
-        .close(),
+        lambda peer: (
+            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .send_bytewise(b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
+            .expect(HELLO)
+            .close()
+        ),
         answer=HELLO,
     )
 
@@ -165,11 +162,13 @@ async def test_a_body_that_waits_for_100_continue(autojump_clock: MockClock) -> 
     interim = b"HTTP/1.1 100 Continue\r\n\r\n"
     await sweep_server(
         echo,
-        lambda peer: peer.send(b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-        .expect(interim)
-        .send(b"hello")
-        .expect(HELLO)
-        .close(),
+        lambda peer: (
+            peer.send(b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+            .expect(interim)
+            .send(b"hello")
+            .expect(HELLO)
+            .close()
+        ),
         answer=interim + HELLO,
     )
 
@@ -190,14 +189,16 @@ async def test_an_interim_response(autojump_clock: MockClock) -> None:
 async def test_an_unread_body_is_drained_and_the_next_request_answered(autojump_clock: MockClock) -> None:
     report = await sweep_server(
         hello,
-        lambda peer: peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab")
-        .expect(HELLO)
-        .wait(1)
-        .send(b"cd")
-        .wait(1)
-        .send(b"efGET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .expect(HELLO)
-        .close(),
+        lambda peer: (
+            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab")
+            .expect(HELLO)
+            .wait(1)
+            .send(b"cd")
+            .wait(1)
+            .send(b"efGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect(HELLO)
+            .close()
+        ),
         answer=HELLO * 2,
     )
     lands_in(report, "receive")
@@ -206,18 +207,27 @@ async def test_an_unread_body_is_drained_and_the_next_request_answered(autojump_
 async def test_a_body_that_is_never_sent_is_given_up(autojump_clock: MockClock) -> None:
     await sweep_server(
         hello,
-        lambda peer: peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab").expect(HELLO).expect_end(),
+        lambda peer: (
+            peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab").expect(HELLO).expect_end()
+        ),
         answer=HELLO,
     )
 
 
-CLOSING = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
+CLOSING = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Content-Length: 5\r\n\r\nhello"
+)
 
 
 @pytest.mark.parametrize("goes", [True, False], ids=["the client ends", "the client stays"])
-async def test_lingering_behind_an_answer_that_came_before_the_bodys_end(goes: bool, autojump_clock: MockClock) -> None:
+async def test_lingering_behind_an_answer_that_came_before_the_bodys_end(
+    goes: bool, autojump_clock: MockClock
+) -> None:
     def script(peer: ScriptedPeer) -> ScriptedPeer:
-        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nab").expect(CLOSING).send(b"cd")
+        peer.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nab").expect(CLOSING).send(
+            b"cd"
+        )
         peer.expect_end()
         return peer.send(b"ef").wait(1).close() if goes else peer
 
@@ -230,7 +240,9 @@ async def test_an_http_exception(autojump_clock: MockClock) -> None:
         await trio.lowlevel.checkpoint()
         raise HTTPException(404, "no\n")
 
-    answer = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n\r\nno\n"
+    answer = (
+        b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n\r\nno\n"
+    )
     await sweep_server(
         refuse,
         lambda peer: peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect(answer).close(),
@@ -325,7 +337,9 @@ async def test_the_sweep_over_a_server_would_see_an_answer_that_is_wrong(autojum
         )
 
 
-async def test_the_sweep_over_a_server_would_see_a_handler_that_swallows_the_cancel(autojump_clock: MockClock) -> None:
+async def test_the_sweep_over_a_server_would_see_a_handler_that_swallows_the_cancel(
+    autojump_clock: MockClock,
+) -> None:
     async def stubborn(request: Request) -> Response:
         try:
             await trio.sleep(1)
@@ -340,27 +354,3 @@ async def test_the_sweep_over_a_server_would_see_a_handler_that_swallows_the_can
         answer=HELLO,
     )
     assert report.points
-
-
-@pytest.mark.interop
-async def test_serving_tcp_leaves_no_descriptor_open() -> None:
-    def descriptors() -> int:
-        return len(list(Path("/proc/self/fd").iterdir())) if os.path.isdir("/proc/self/fd") else 0
-
-    before = descriptors()
-
-    async def scenario() -> None:
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(serve_tcp, hello, 0)
-            async with await trio.open_tcp_stream("127.0.0.1", server.listeners[0].socket.getsockname()[1]) as stream:
-                await stream.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-                assert await stream.receive_some()
-            nursery.cancel_scope.cancel()
-
-    def check() -> None:
-        assert descriptors() == before
-
-    report = await cancel_at_every_step(scenario, check=check)
-    assert len(report.points) > 30
-
-

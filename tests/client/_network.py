@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+import trio.testing
 
 from trio_http.client import Client
 from trio_http.testing import MemoryStream, ScriptedPeer
@@ -67,7 +68,7 @@ async def client_of(*peers: ScriptedPeer, **options: Any) -> AsyncIterator[tuple
             async with Client(dial=network.dial, **options) as client:
                 yield client, network
                 client._pool.ledger.check()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # raised below, outside the nursery
             failure = exc
         assert all(stream.closed for stream in network.streams), "a stream outlived the client"
         nursery.cancel_scope.cancel()

@@ -43,7 +43,8 @@ def kinds(orders: list[Any]) -> list[type]:
     return [type(order) for order in orders]
 
 
-# ------------------------------------------------------------------------------------------------- one at a time
+# ------------------------------------------------------------------------------------------------- one at a
+# time
 
 
 def test_the_connection_used_last_is_taken_first() -> None:

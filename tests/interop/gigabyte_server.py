@@ -1,6 +1,7 @@
-"""A server for bodies of a gibibyte, in a process of its own so that its memory can be told: ``python gigabyte_server.py``.
+"""A server for bodies of a gibibyte, in a process of its own so that its memory can be told.
 
-It prints its URL and serves until it is terminated. The bodies are made and counted piece by piece:
+``python gigabyte_server.py`` prints its URL and serves until it is terminated. The bodies are made and
+counted piece by piece:
 
     GET /body?SIZE     SIZE bytes with a Content-Length; /chunked?SIZE in chunks
     PUT /sink          takes up to a gibibyte and answers how many bytes came

@@ -1,4 +1,4 @@
-"""Runs other programs, bounded: each is ended by its own handle when its time is up, or when who started it is done."""
+"""Runs other programs, bounded: each is ended by its own handle when its time is up or its user is done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def environment() -> dict[str, str]:
 async def run(
     argv: Sequence[str], *, stdin: bytes | int = b"", seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program to its end; what it wrote is in ``stdout`` and ``stderr``, its exit code is not looked at.
+    """Run a program to its end; its output is in ``stdout`` and ``stderr``, its exit code is not looked at.
 
     Args:
       argv: the program and its arguments.

@@ -23,8 +23,9 @@ SECONDS = 90.0
 
 # `--no-sandbox`: a container gives it no namespaces. The rest keeps it to the page that is asked for.
 FLAGS = """
-    --headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --no-proxy-server
-    --disable-background-networking --disable-component-update --disable-sync --disable-extensions
+    --headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run
+    --no-proxy-server --disable-background-networking --disable-component-update
+    --disable-sync --disable-extensions
 """.split()
 
 Dump = Callable[[str], Awaitable[str]]
@@ -53,7 +54,7 @@ async def test_chromium_shows_the_page_of_the_demo_server(dump: Dump) -> None:
     assert re.search(r"<pre>Mozilla/\S+ .*Chrome/", document)
 
 
-# Requests that wait for their answers, so that the page has not loaded before the last of them has been written into it.
+# Requests that wait for their answers, so that the page has not loaded before the last is written into it.
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>a page</title>

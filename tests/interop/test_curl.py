@@ -1,8 +1,8 @@
 """curl against our server, over real sockets.
 
-curl is the judge: it knows when an answer is complete and when it was cut, whether it could use a connection again, and
-whether it had to wait for a ``100 Continue``. What it wrote is read from its files and its log; what it sent is read from
-the requests that the handler saw.
+curl is the judge: it knows when an answer is complete and when it was cut, whether it could use a connection
+again, and whether it had to wait for a ``100 Continue``. What it wrote is read from its files and its log;
+what it sent is read from the requests that the handler saw.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from tests.interop.programs import SECONDS, output_until, run, running
 pytestmark = pytest.mark.interop
 
 MEBIBYTE = 1 << 20
-# Longer than a test may take: a curl that was not told to continue would be found by the clock, and not be forgiven after
-# its usual second.
+CONTENT = b"".join(b"%015d\n" % number for number in range(5 * MEBIBYTE // 16))  # no two lines are the same
+# Longer than a test may take: a curl that was not told to continue would be found by the clock, and not be
+# forgiven after its usual second.
 PATIENT = ["--expect100-timeout", str(2 * SECONDS)]
 
 # curl's exit codes: https://curl.se/libcurl/c/libcurl-errors.html
@@ -119,10 +120,17 @@ def curl(program: Callable[[str], str]) -> Curl:
 
 @pytest.fixture
 def upload(tmp_path: Path) -> Path:
-    """Five mebibytes in which no two lines are the same."""
-    file = tmp_path / "upload"
-    file.write_bytes(b"".join(b"%015d\n" % number for number in range(5 * MEBIBYTE // 16)))
-    return file
+    """A file with `CONTENT`."""
+    return file_of(tmp_path / "upload", CONTENT)
+
+
+def file_of(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def heads_in(log: bytes) -> list[str]:
@@ -134,7 +142,7 @@ def has_field(head: bytes, name: str) -> bool:
     return re.search(rb"^" + name.encode() + rb":", head, re.MULTILINE | re.IGNORECASE) is not None
 
 
-# ---------------------------------------------------------------------------------------------------------- downloads
+# ------------------------------------------------------------------------------------------------ downloads
 
 
 async def test_a_get_is_answered(curl: Curl, url: str, app: App) -> None:
@@ -213,7 +221,7 @@ async def test_the_handler_learns_that_curl_has_left(curl: Curl, url: str, app: 
     assert (await curl(f"{url}/hello")).stdout == b"hello\n"
 
 
-# ------------------------------------------------------------------------------------------------ one connection for all
+# ----------------------------------------------------------------------------------- one connection for all
 
 
 async def test_several_urls_share_one_connection(curl: Curl, url: str, tmp_path: Path, app: App) -> None:
@@ -221,8 +229,8 @@ async def test_several_urls_share_one_connection(curl: Curl, url: str, tmp_path:
     args = [arg for n, path in enumerate(paths) for arg in ("--output", str(tmp_path / f"{n}"), url + path)]
     done = await curl("--write-out", "%{http_code} %{num_connects}\n", *args)
     assert (done.returncode, done.stdout) == (0, b"200 1\n200 0\n404 0\n200 0\n")
-    assert (tmp_path / "1").read_bytes() == PIECES
-    assert (tmp_path / "3").read_bytes() == b"hello\n"
+    assert content_of(tmp_path / "1") == PIECES
+    assert content_of(tmp_path / "3") == b"hello\n"
     assert len({request.connection.peername for request in app.requests}) == 1
 
 
@@ -230,13 +238,14 @@ async def test_each_upload_on_a_connection_has_its_own_limit(
     curl: Curl, url: str, tmp_path: Path, upload: Path
 ) -> None:
     """The sizes used to be added up over the connection, and a handler's limit stayed for those after it."""
-    part = tmp_path / "part"
-    part.write_bytes(upload.read_bytes()[: 700 * 1024])
+    part = file_of(tmp_path / "part", CONTENT[: 700 * 1024])
     out = ["--write-out", "%{http_code} %{num_connects}\n", "--output", str(tmp_path / "out")]
-    reads = [arg for _ in range(3) for arg in (*out, "--data-binary", f"@{part}", f"{url}/whole", "--next", "-sS")]
+    reads = [
+        arg for _ in range(3) for arg in (*out, "--data-binary", f"@{part}", f"{url}/whole", "--next", "-sS")
+    ]
     done = await curl(*reads, *out, "--data-binary", f"@{upload}", f"{url}/counted-echo")
     assert done.stdout == b"200 1\n200 0\n200 0\n200 0\n", done.stderr
-    assert (tmp_path / "out").read_bytes() == upload.read_bytes()
+    assert content_of(tmp_path / "out") == CONTENT
 
 
 async def test_a_client_that_asks_for_the_close_gets_it(curl: Curl, url: str, tmp_path: Path) -> None:
@@ -245,7 +254,7 @@ async def test_a_client_that_asks_for_the_close_gets_it(curl: Curl, url: str, tm
     assert (done.returncode, done.stdout) == (0, b"200 1\n200 1\n")
 
 
-# ------------------------------------------------------------------------------------------------------------- uploads
+# -------------------------------------------------------------------------------------------------- uploads
 
 
 @pytest.mark.parametrize("path", ["/echo", "/counted-echo"])
@@ -256,7 +265,7 @@ async def test_a_file_that_is_posted_comes_back_equal(
     args = ["--header", "Expect:", "--output", str(tmp_path / "out")]
     done = await curl(*args, "--data-binary", f"@{upload}", url + path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out").read_bytes() == upload.read_bytes()
+    assert content_of(tmp_path / "out") == CONTENT
     assert app.requests[0].headers["content-length"] == str(5 * MEBIBYTE)
 
 
@@ -265,9 +274,9 @@ async def test_an_upload_of_unknown_length_comes_in_chunks_and_back_equal(
 ) -> None:
     """What was here with the head used to be lost when the answer began before the first read."""
     args = ["--header", "Expect:", "--output", str(tmp_path / "out")]
-    done = await curl(*args, "--upload-file", "-", f"{url}/echo", stdin=upload.read_bytes())
+    done = await curl(*args, "--upload-file", "-", f"{url}/echo", stdin=CONTENT)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out").read_bytes() == upload.read_bytes()
+    assert content_of(tmp_path / "out") == CONTENT
     (request,) = app.requests
     assert (request.method, request.headers["transfer-encoding"]) == ("PUT", "chunked")
     assert "content-length" not in request.headers
@@ -276,11 +285,11 @@ async def test_an_upload_of_unknown_length_comes_in_chunks_and_back_equal(
 async def test_a_post_of_a_file_in_chunks_comes_back_equal(
     curl: Curl, url: str, app: App, tmp_path: Path
 ) -> None:
-    part = tmp_path / "part"
-    part.write_bytes(bytes(range(256)) * 2000)
+    content = bytes(range(256)) * 2000
+    part = file_of(tmp_path / "part", content)
     args = ["--header", "Transfer-Encoding: chunked", "--data-binary", f"@{part}", *PATIENT]
     done = await curl(*args, f"{url}/whole")
-    assert (done.returncode, done.stdout) == (0, part.read_bytes())
+    assert (done.returncode, done.stdout) == (0, content)
     assert app.requests[0].headers["transfer-encoding"] == "chunked"
 
 
@@ -289,14 +298,18 @@ async def test_a_little_content_is_echoed_by_an_answer_that_began_before_it_was_
 ) -> None:
     """Content that came with the head used to be thrown away when the answer's head was sent."""
     connects = ["--write-out", " connects: %{num_connects}\n"]
-    done = await curl("--data", "content", *connects, f"{url}/echo", "--next", "-sS", *connects, f"{url}/hello")
+    done = await curl(
+        "--data", "content", *connects, f"{url}/echo", "--next", "-sS", *connects, f"{url}/hello"
+    )
     assert done.stdout == b"content connects: 1\nhello\n connects: 0\n", done.stderr
 
 
-# -------------------------------------------------------------------------------------------------- Expect: 100-continue
+# ------------------------------------------------------------------------------------- Expect: 100-continue
 
 
-@pytest.mark.parametrize("framing", [[], ["--header", "Transfer-Encoding: chunked"]], ids=["counted", "chunked"])
+@pytest.mark.parametrize(
+    "framing", [[], ["--header", "Transfer-Encoding: chunked"]], ids=["counted", "chunked"]
+)
 async def test_curl_is_told_to_continue_when_the_handler_reads(
     framing: list[str], curl: Curl, url: str, app: App
 ) -> None:
@@ -316,14 +329,21 @@ async def test_curl_itself_expects_a_100_for_a_large_file_and_gets_it(
     assert done.returncode == 0, done.stderr
     assert heads_in(done.stderr) == ["HTTP/1.1 100 Continue", "HTTP/1.1 200 OK"]
     assert app.requests[0].headers["expect"] == "100-continue"
-    assert (tmp_path / "out").read_bytes() == upload.read_bytes()
+    assert content_of(tmp_path / "out") == CONTENT
 
 
 @pytest.mark.parametrize(("path", "status"), [("/little", 413), ("/refuse", 403)])
 async def test_curl_sends_no_content_that_is_refused_before(
     path: str, status: int, curl: Curl, url: str, upload: Path, tmp_path: Path
 ) -> None:
-    args = ["--verbose", *PATIENT, "--output", str(tmp_path / "out"), "--write-out", "%{http_code} %{size_upload}"]
+    args = [
+        "--verbose",
+        *PATIENT,
+        "--output",
+        str(tmp_path / "out"),
+        "--write-out",
+        "%{http_code} %{size_upload}",
+    ]
     done = await curl(*args, "--data-binary", f"@{upload}", url + path)
     assert (done.returncode, done.stdout) == (0, b"%d 0" % status), done.stderr
     assert len(heads_in(done.stderr)) == 1
@@ -337,12 +357,12 @@ async def test_curl_gets_the_refusal_of_an_upload_that_it_has_begun(
     assert (done.returncode, done.stdout) == (0, b"403 Forbidden\n"), done.stderr
 
 
-# ----------------------------------------------------------------------------------------------------- a gibibyte each way
+# -------------------------------------------------------------------------------------- a gibibyte each way
 
 GIBIBYTE = 1 << 30
 # For the busiest machine; a quiet one takes a few seconds each.
 GIBIBYTE_SECONDS = 100.0
-# Buffers of the kernel are not ours; what is, are a few pieces of 64 KiB and what the allocator keeps of them.
+# The kernel's buffers are not ours; what is, are a few pieces of 64 KiB and what the allocator keeps of them.
 MAX_GROWTH = 32 * MEBIBYTE
 GIBIBYTE_SERVER = Path(__file__).with_name("gigabyte_server.py")
 

@@ -16,6 +16,7 @@ import trio
 
 import trio_http
 from tests.interop.programs import SECONDS, output_until, running
+from trio_http.client import Client
 
 pytestmark = pytest.mark.interop
 
@@ -26,13 +27,23 @@ Serve = Callable[..., AbstractAsyncContextManager[str]]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
-    """A function that runs ``python -m http.server`` with more arguments, and gives its URL for the length of a block."""
+    """A function that runs ``python -m http.server`` for the length of a block, which gets its URL."""
     (tmp_path / "content.bin").write_bytes(CONTENT)
     (tmp_path / "empty").touch()
 
     @asynccontextmanager
     async def run_server(*args: str) -> AsyncIterator[str]:
-        argv = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+        argv = [
+            sys.executable,
+            "-u",
+            "-m",
+            "http.server",
+            "0",
+            "--bind",
+            "127.0.0.1",
+            "--directory",
+            str(tmp_path),
+        ]
         async with running([*argv, *args]) as process:
             yield (await output_until(process, r"\((http://[\d.:]+)/\)"))[1]
 
@@ -40,18 +51,18 @@ def serve(tmp_path: Path) -> Serve:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[trio_http.Client]:
-    async with trio_http.Client() as client:
+async def client() -> AsyncIterator[Client]:
+    async with Client() as client:
         with trio.fail_after(SECONDS):
             yield client
 
 
-def idle_and_leased(client: trio_http.Client) -> tuple[int, int]:
+def idle_and_leased(client: Client) -> tuple[int, int]:
     counts = client.statistics()
     return counts.idle, counts.leased
 
 
-async def test_files_come_by_http_1_0_each_on_its_own_connection(serve: Serve, client: trio_http.Client) -> None:
+async def test_files_come_by_http_1_0_each_on_its_own_connection(serve: Serve, client: Client) -> None:
     async with serve() as url:
         for _ in range(2):
             response = await client.get(url + "/content.bin")
@@ -65,7 +76,7 @@ async def test_files_come_by_http_1_0_each_on_its_own_connection(serve: Serve, c
 
 
 async def test_a_listing_an_error_and_an_answer_without_content_come_by_http_1_0(
-    serve: Serve, client: trio_http.Client
+    serve: Serve, client: Client
 ) -> None:
     async with serve() as url:
         listing = await client.get(url + "/")
@@ -82,14 +93,14 @@ async def test_a_listing_an_error_and_an_answer_without_content_come_by_http_1_0
         assert refused.status == 501
 
 
-async def test_files_come_by_http_1_1_on_one_connection(serve: Serve, client: trio_http.Client) -> None:
+async def test_files_come_by_http_1_1_on_one_connection(serve: Serve, client: Client) -> None:
     async with serve("--protocol", "HTTP/1.1") as url:
         for path, content in [("/content.bin", CONTENT), ("/empty", b""), ("/content.bin", CONTENT)]:
             assert (await client.get(url + path)).content == content
             assert idle_and_leased(client) == (1, 0)
 
 
-# ------------------------------------------------------------------------------------------------- close-delimited
+# ------------------------------------------------------------------------------------------ close-delimited
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -116,7 +127,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Closes a connection without the FIN that the standard library sends before, for it would forestall a reset."""
+    """Closes a connection without the standard library's FIN before it, which would forestall a reset."""
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         request.close()
@@ -136,9 +147,7 @@ def close_delimited(request: pytest.FixtureRequest) -> Iterator[str]:
             thread.join()
 
 
-async def test_close_delimited_content_ends_with_the_connection(
-    close_delimited: str, client: trio_http.Client
-) -> None:
+async def test_close_delimited_content_ends_with_the_connection(close_delimited: str, client: Client) -> None:
     for _ in range(2):
         response = await client.get(close_delimited + "/")
         assert "content-length" not in response.headers
@@ -151,7 +160,7 @@ async def test_close_delimited_content_ends_with_the_connection(
 
 
 async def test_close_delimited_content_that_a_reset_cuts_is_incomplete(
-    close_delimited: str, client: trio_http.Client
+    close_delimited: str, client: Client
 ) -> None:
     with pytest.raises(trio_http.ResponseIncomplete):
         async with client.stream("GET", close_delimited + "/reset") as response:

@@ -1,4 +1,4 @@
-"""Our client fetching from nginx: files, fixed answers, chunks, uploads, and the ways in which nginx ends a connection."""
+"""Our client fetching from nginx: files, fixed answers, chunks, uploads, and nginx ending connections."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import trio
 
 import trio_http
 from tests.interop.programs import SECONDS, environment, running
+from trio_http.client import Client
 
 pytestmark = pytest.mark.interop
 
@@ -73,8 +74,8 @@ async def nginx(program: Callable[[str], str], tmp_path: Path) -> AsyncIterator[
     files = tmp_path / "files"
     (files / "put").mkdir(parents=True)
     (files / "content.txt").write_bytes(CONTENT)
-    # nginx inherits the listening socket, as it does when one nginx replaces another. So no other program can get the port in
-    # between, and nobody need wait until nginx listens.
+    # nginx inherits the listening socket, as it does when one nginx replaces another. So no other program can
+    # get the port in between, and nobody need wait until nginx listens.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         # Started by root, it would become a user who cannot read these files.
@@ -85,7 +86,7 @@ async def nginx(program: Callable[[str], str], tmp_path: Path) -> AsyncIterator[
         inherited = environment() | {"NGINX": f"{listener.fileno()};"}
         async with running(argv, pass_fds=[listener.fileno()], env=inherited) as process:
             # Ours is one more that could accept; nginx alone shall refuse when it has gone.
-            async with trio_http.Client() as client:
+            async with Client() as client:
                 with trio.fail_after(SECONDS):
                     await client.get(f"http://127.0.0.1:{port}/empty")
             listener.close()
@@ -93,18 +94,18 @@ async def nginx(program: Callable[[str], str], tmp_path: Path) -> AsyncIterator[
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[trio_http.Client]:
-    async with trio_http.Client() as client:
+async def client() -> AsyncIterator[Client]:
+    async with Client() as client:
         with trio.fail_after(SECONDS):
             yield client
 
 
-def idle_and_leased(client: trio_http.Client) -> tuple[int, int]:
+def idle_and_leased(client: Client) -> tuple[int, int]:
     counts = client.statistics()
     return counts.idle, counts.leased
 
 
-async def test_a_static_file_is_fetched_whole(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_a_static_file_is_fetched_whole(nginx: Nginx, client: Client) -> None:
     response = await client.get(nginx.url + "/content.txt")
     assert response.status == 200
     assert response.content == CONTENT
@@ -113,7 +114,7 @@ async def test_a_static_file_is_fetched_whole(nginx: Nginx, client: trio_http.Cl
     assert response.headers["server"].startswith("nginx/")
 
 
-async def test_a_static_file_is_fetched_in_pieces(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_a_static_file_is_fetched_in_pieces(nginx: Nginx, client: Client) -> None:
     async with client.stream("GET", nginx.url + "/content.txt") as response:
         pieces = [piece async for piece in response.body]
     assert len(pieces) > 1
@@ -121,9 +122,7 @@ async def test_a_static_file_is_fetched_in_pieces(nginx: Nginx, client: trio_htt
     assert idle_and_leased(client) == (1, 0)
 
 
-async def test_a_fixed_answer_a_redirect_and_an_error_are_fetched(
-    nginx: Nginx, client: trio_http.Client
-) -> None:
+async def test_a_fixed_answer_a_redirect_and_an_error_are_fetched(nginx: Nginx, client: Client) -> None:
     fixed = await client.get(nginx.url + "/fixed")
     assert (fixed.status, fixed.reason, fixed.text) == (200, "OK", "fixed")
     moved = await client.get(nginx.url + "/moved")
@@ -135,16 +134,12 @@ async def test_a_fixed_answer_a_redirect_and_an_error_are_fetched(
     assert idle_and_leased(client) == (1, 0)
 
 
-async def test_responses_without_content_leave_the_connection_in_order(
-    nginx: Nginx, client: trio_http.Client
-) -> None:
+async def test_responses_without_content_leave_the_connection_in_order(nginx: Nginx, client: Client) -> None:
     head = await client.head(nginx.url + "/content.txt")
     assert (head.status, head.headers["content-length"], head.content) == (200, str(len(CONTENT)), b"")
     empty = await client.get(nginx.url + "/empty")
     assert (empty.status, empty.content) == (204, b"")
-    unchanged = await client.get(
-        nginx.url + "/content.txt", headers={"If-None-Match": head.headers["etag"]}
-    )
+    unchanged = await client.get(nginx.url + "/content.txt", headers={"If-None-Match": head.headers["etag"]})
     assert (unchanged.status, unchanged.content) == (304, b"")
     chunked = await client.head(nginx.url + "/chunked/content.txt")
     assert (chunked.status, chunked.content) == (200, b"")
@@ -152,27 +147,27 @@ async def test_responses_without_content_leave_the_connection_in_order(
     assert count == "5", f"connection {number}"
 
 
-async def test_a_part_of_a_file_is_fetched(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_a_part_of_a_file_is_fetched(nginx: Nginx, client: Client) -> None:
     response = await client.get(nginx.url + "/content.txt", headers={"Range": "bytes=10-19"})
     assert (response.status, response.content) == (206, CONTENT[10:20])
     assert response.headers["content-range"] == f"bytes 10-19/{len(CONTENT)}"
 
 
-async def test_chunked_content_is_fetched(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_chunked_content_is_fetched(nginx: Nginx, client: Client) -> None:
     response = await client.get(nginx.url + "/chunked/content.txt")
     assert response.headers["transfer-encoding"] == "chunked"
     assert response.content == CONTENT
     assert idle_and_leased(client) == (1, 0)
 
 
-async def test_requests_one_after_the_other_share_a_connection(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_requests_one_after_the_other_share_a_connection(nginx: Nginx, client: Client) -> None:
     texts = [(await client.get(nginx.url + "/count")).text.split() for _ in range(10)]
     assert [count for _, count in texts] == [str(n) for n in range(1, 11)]
     assert len({number for number, _ in texts}) == 1
 
 
 async def test_the_client_goes_on_when_nginx_has_had_enough_of_a_connection(
-    nginx: Nginx, client: trio_http.Client
+    nginx: Nginx, client: Client
 ) -> None:
     texts = [(await client.get(nginx.url + "/twice")).text.split() for _ in range(6)]
     assert [count for _, count in texts] == ["1", "2"] * 3
@@ -182,7 +177,7 @@ async def test_the_client_goes_on_when_nginx_has_had_enough_of_a_connection(
     assert idle_and_leased(client) == (0, 0)
 
 
-async def test_many_tasks_get_each_their_own_answer(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_many_tasks_get_each_their_own_answer(nginx: Nginx, client: Client) -> None:
     contents: dict[int, bytes] = {}
 
     async def fetch(number: int) -> None:
@@ -198,7 +193,7 @@ async def test_many_tasks_get_each_their_own_answer(nginx: Nginx, client: trio_h
     assert leased == 0
 
 
-async def test_a_file_is_put_with_its_length_and_in_chunks(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_a_file_is_put_with_its_length_and_in_chunks(nginx: Nginx, client: Client) -> None:
     response = await client.put(nginx.url + "/put/counted", content=CONTENT)
     assert response.status == 201
     assert (nginx.files / "put" / "counted").read_bytes() == CONTENT
@@ -213,7 +208,7 @@ async def test_a_file_is_put_with_its_length_and_in_chunks(nginx: Nginx, client:
     assert idle_and_leased(client) == (1, 0)
 
 
-async def test_content_is_sent_when_nginx_says_continue(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_content_is_sent_when_nginx_says_continue(nginx: Nginx, client: Client) -> None:
     expect = {"Expect": "100-continue"}
     response = await client.put(nginx.url + "/put/expected", content=CONTENT, headers=expect)
     assert response.status == 201
@@ -222,7 +217,7 @@ async def test_content_is_sent_when_nginx_says_continue(nginx: Nginx, client: tr
 
 @pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["at once", "when told"])
 async def test_the_answer_to_content_that_nginx_refuses_is_received(
-    headers: dict[str, str], nginx: Nginx, client: trio_http.Client
+    headers: dict[str, str], nginx: Nginx, client: Client
 ) -> None:
     response = await client.post(nginx.url + "/limited", content=bytes(MEBIBYTE), headers=headers)
     assert response.status == 413
@@ -230,7 +225,7 @@ async def test_the_answer_to_content_that_nginx_refuses_is_received(
 
 
 async def test_a_cancelled_download_takes_its_connection_with_it_and_no_other(
-    nginx: Nginx, client: trio_http.Client
+    nginx: Nginx, client: Client
 ) -> None:
     with trio.CancelScope() as scope:
         async with client.stream("GET", nginx.url + "/slow/content.txt") as response:
@@ -243,7 +238,7 @@ async def test_a_cancelled_download_takes_its_connection_with_it_and_no_other(
     assert (await client.get(nginx.url + "/count")).text.split() == [number, "2"]
 
 
-async def test_a_download_that_nginx_cuts_is_incomplete(nginx: Nginx, client: trio_http.Client) -> None:
+async def test_a_download_that_nginx_cuts_is_incomplete(nginx: Nginx, client: Client) -> None:
     with pytest.raises(trio_http.ResponseIncomplete) as caught:
         async with client.stream("GET", nginx.url + "/slow/content.txt") as response:
             assert await response.body.receive_some()

@@ -1,20 +1,21 @@
-"""The request's content: 100-continue, what is read, what is left unread, and how the connection ends over it."""
+"""The request's content: 100-continue, what is read, what is not, and how the connection ends over it."""
 
 from __future__ import annotations
 
 import logging
+import socket
 
 import pytest
 import trio
 import trio.testing
 
-from tests.server.support import GET, chunk, config, echo, head, hello, post, serve, watched
-from trio_http import HTTPException, Request, Response, ServerConfig, wire
+from tests.server.support import GET, Peer, chunk, config, echo, head, hello, post, serve, watched
+from trio_http import HTTPException, Request, Response, Server, ServerConfig, serve_tcp, wire
 
 EXPECTING = head("POST", "/", "Content-Length: 5", "Expect: 100-continue")
 
 
-# --------------------------------------------------------------------------------------------------- 100-continue
+# ----------------------------------------------------------------------------------------------- 100-continue
 
 
 async def test_100_continue_is_sent_when_the_handler_first_reads(nursery: trio.Nursery) -> None:
@@ -103,7 +104,7 @@ async def test_content_that_announces_too_much_is_413_before_any_100_continue(
     assert await peer.is_closed_by_server()
 
 
-# ------------------------------------------------------------------------------------------------- limits of bodies
+# ------------------------------------------------------------------------------------------- limits of bodies
 
 
 async def test_content_within_the_limit_is_read_to_the_last_byte(nursery: trio.Nursery) -> None:
@@ -153,7 +154,7 @@ async def test_a_negative_limit_is_refused(nursery: trio.Nursery) -> None:
     assert (await serve(nursery, handler).ask()).status == 200
 
 
-# --------------------------------------------------------------------------------------------------- unread bodies
+# ---------------------------------------------------------------------------------------------- unread bodies
 
 
 @pytest.mark.parametrize(("length", "kept"), [(10, True), (11, False)])
@@ -213,7 +214,7 @@ async def test_a_broken_body_that_nobody_reads_does_not_cost_the_answer(nursery:
 async def test_a_broken_body_behind_a_failed_handler_does_not_take_the_server_down(
     nursery: trio.Nursery,
 ) -> None:
-    """The 500 looked at the body first, whose error then left `serve_connection` and ended every connection."""
+    """The 500 looked at the body first, whose error left `serve_connection` and ended every connection."""
 
     async def handler(request: Request) -> Response:
         raise RuntimeError("the handler's own")
@@ -245,7 +246,7 @@ async def test_a_drained_rest_that_does_not_come_ends_the_connection_in_time(
     assert trio.current_time() == 7
 
 
-# ---------------------------------------------------------------------------------------------------------- linger
+# ----------------------------------------------------------------------------------------------------- linger
 
 
 async def test_a_server_that_answers_early_says_so_at_once_and_reads_on(
@@ -293,7 +294,7 @@ async def test_lingering_is_bounded_in_bytes(
 async def test_a_close_of_the_servers_own_lingers_for_requests_on_their_way(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The client did not ask for the close and may have sent the next request, to which a reset would be the answer."""
+    """The client did not ask for it; were its next request under way, a reset would overtake the answer."""
 
     async def handler(request: Request) -> Response:
         return Response(200, headers={"Connection": "close"})
@@ -317,7 +318,36 @@ async def test_a_close_that_the_client_asked_for_does_not_linger(
     assert trio.current_time() == 0
 
 
-# -------------------------------------------------------------------------------------------------- reading a body
+@pytest.mark.interop
+async def test_an_answer_that_the_server_closes_behind_survives_what_the_client_still_sends(
+    nursery: trio.Nursery,
+) -> None:
+    """A plain close would answer late bytes with a reset, and the client would not get what is on its way."""
+    size = 8 << 20
+
+    async def handler(request: Request) -> None:
+        async with request.stream_response(413, headers={"Content-Length": str(size)}) as body:
+            await body.send_all(bytes(size))
+
+    server: Server = await nursery.start(serve_tcp, handler, 0)
+    raw = trio.socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await raw.connect(server.listeners[0].socket.getsockname())
+    peer = Peer(trio.SocketStream(raw))
+    await peer.send(head("POST", "/", "Content-Length: 1000000"))
+    answer = await peer.head()
+    received = 0
+    while received < size:
+        await peer.send(b"x" * 100)
+        received += len(await peer.take(min(1 << 18, size - received)))
+    await peer.send(b"x" * 100)
+
+    assert (answer.status, answer.closes) == (413, True)
+    assert await peer.is_closed_by_server()
+    await peer.stream.aclose()
+
+
+# --------------------------------------------------------------------------------------------- reading a body
 
 
 async def test_trailers_of_a_request_are_there_behind_its_body(nursery: trio.Nursery) -> None:

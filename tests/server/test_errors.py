@@ -100,7 +100,7 @@ async def test_a_group_with_more_than_one_leaf_is_a_500(
 async def test_an_http_exception_that_makes_no_message_is_a_500(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, headers: dict[str, str], grouped: bool
 ) -> None:
-    """In a group it once left `serve_connection`, and so would have ended every other connection of the server."""
+    """In a group it once left `serve_connection`, and would have ended every connection of the server."""
     exc: Exception = HTTPException(302, headers=headers)
     peer = serve(nursery, raising(ExceptionGroup("a nursery's", [exc]) if grouped else exc))
     answer = await peer.ask()
@@ -108,6 +108,17 @@ async def test_an_http_exception_that_makes_no_message_is_a_500(
     assert answer.get("set-cookie") is None
     assert len(errors(caplog)) == 1
     assert (await peer.ask(head("GET", "/fine"))).status == 200
+
+
+async def test_a_grouped_http_exception_with_a_wrong_length_costs_its_own_connection_alone(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    exc = ExceptionGroup("a nursery's", [HTTPException(403, headers={"Content-Length": "3"})])
+    streams = watched()
+    peer = serve(nursery, raising(exc), streams=streams)
+    await peer.send(GET)
+    await peer.finished.wait()
+    assert streams[1].ending == "aborted"
 
 
 @pytest.mark.parametrize("answer", [None, "text", (200, "text"), b"bytes"])
@@ -219,6 +230,7 @@ async def test_an_error_behind_a_complete_streamed_response_cannot_change_it(
     assert len(errors(caplog)) == 1
 
 
+@pytest.mark.interop
 async def test_an_abort_is_a_reset_on_a_socket() -> None:
     """A client of HTTP/1.0 reads to the end, and would take a mere FIN for the end of the whole."""
 
@@ -244,10 +256,7 @@ async def test_an_abort_is_a_reset_on_a_socket() -> None:
             await peer.rest()
 
 
-test_an_abort_is_a_reset_on_a_socket = pytest.mark.interop(test_an_abort_is_a_reset_on_a_socket)
-
-
-# -------------------------------------------------------------------------------------- what must not be swallowed
+# --------------------------------------------------------------------------------- what must not be swallowed
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -274,7 +283,7 @@ async def test_an_interrupt_in_a_group_passes_too() -> None:
 async def test_a_failed_cleanup_of_a_cancelled_handler_is_settled_outside_the_cancel(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The handler's nursery raises a group of the cancel and the failure; only the scope's exit takes them apart."""
+    """The handler's nursery raises a group of cancel and failure; only the scope's exit takes them apart."""
 
     async def fail_when_cancelled() -> None:
         try:
@@ -295,7 +304,7 @@ async def test_a_failed_cleanup_of_a_cancelled_handler_is_settled_outside_the_ca
     assert len(errors(caplog)) == 1
 
 
-# ---------------------------------------------------------------------------------------------- clients that leave
+# ----------------------------------------------------------------------------------------- clients that leave
 
 
 class Leaving(trio.abc.HalfCloseableStream):
@@ -354,7 +363,7 @@ async def inform(request: Request) -> Response:
 async def test_a_client_that_left_is_not_the_handlers_fault(
     caplog: pytest.LogCaptureFixture, verb: Callable[[Request], Any], expect: tuple[str, ...]
 ) -> None:
-    """The send of the 100 and the wait for room in a stream once raised an error that looked like the handler's."""
+    """The send of the 100 and the wait for room in a stream once raised what looked like its own error."""
     seen = []
 
     async def handler(request: Request) -> Any:
@@ -395,7 +404,7 @@ async def test_a_protocol_error_of_the_handlers_own_is_not_blamed_on_its_client(
     assert len(errors(caplog)) == 1
 
 
-# ------------------------------------------------------------------------------- messages that contradict themselves
+# ------------------------------------------------------------------------ messages that contradict themselves
 
 
 @pytest.mark.parametrize("length", ["2", "4"])

@@ -88,7 +88,7 @@ async def test_a_client_that_pipelines_gives_other_tasks_their_turn(nursery: tri
         await peer.send(GET * 20)
         for _ in range(20):
             await peer.answer()
-    # Within a batch trio's order is random, so the same count may be seen at two exchanges in a row, never three.
+    # Within a batch trio's order is random, so the same count may be seen twice in a row, never three times.
     assert max(collections.Counter(seen).values()) <= 2
 
 
@@ -137,11 +137,12 @@ async def test_the_handlers_own_fields_are_sent_as_written_and_not_doubled(nurse
 
     assert answer.reason == "Fine"
     assert sorted(answer.fields) == [
-        ("Content-Length", "0"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Case", "Kept"), ("server", "mine"),
+        ("Content-Length", "0"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Case", "Kept"),
+        ("server", "mine"),
     ]  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------------ persistence
+# ------------------------------------------------------------------------------------------------ persistence
 
 
 async def test_a_client_that_asks_for_the_close_gets_it(nursery: trio.Nursery) -> None:
@@ -228,7 +229,7 @@ async def test_connect_that_the_handler_refuses_leaves_the_connection_usable(nur
     assert (await peer.ask()).status == 200
 
 
-# ------------------------------------------------------------------------------------------------ interim responses
+# ------------------------------------------------------------------------------------------ interim responses
 
 
 async def test_an_interim_response_comes_before_the_final_one(nursery: trio.Nursery) -> None:
@@ -270,7 +271,7 @@ async def test_an_interim_response_with_another_status_is_refused(nursery: trio.
     assert (await serve(nursery, handler).ask()).status == 200
 
 
-# --------------------------------------------------------------------------------------------------------- contexts
+# --------------------------------------------------------------------------------------------------- contexts
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 

@@ -71,6 +71,23 @@ async def test_a_message_that_ends_before_the_fault_passes_and_the_next_breaks()
         await stream.receive_some()
 
 
+@pytest.mark.parametrize("other", [None, 3], ids=["waits for its peer", "stalls"])
+async def test_a_call_that_waits_in_the_other_direction_breaks_too(other: int | None) -> None:
+    stream, peer = faulty(receiving=Faults(stall_at=other), sending=Faults(break_at=3))
+    await peer.send_all(b"abc")
+    assert await stream.receive_some() == b"abc"
+    async with trio.open_nursery() as nursery:
+
+        async def is_broken() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+
+        nursery.start_soon(is_broken)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.send_all(b"abcd")
+
+
 async def test_an_early_end_looks_like_the_peers_and_leaves_sending_alone() -> None:
     stream, peer = faulty(receiving=Faults(end_at=2))
     await peer.send_all(b"abc")

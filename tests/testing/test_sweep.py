@@ -356,6 +356,18 @@ async def test_a_shield_without_a_deadline_is_found_when_patience_ends(
     assert f"not ended within 60 s; it waits at testing/test_sweep.py:{line}" in text
 
 
+async def test_a_wait_that_comes_again_when_it_was_ended_is_ended_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def scenario() -> None:
+        for _ in range(3):
+            with contextlib.suppress(AssertionError), trio.CancelScope(shield=True):
+                await trio.sleep_forever()
+        raise AssertionError("it gave in")
+
+    assert await failure(scenario) == "it gave in"
+
+
 async def test_a_child_that_waits_for_ever_in_a_shield_is_found(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

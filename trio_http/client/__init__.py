@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ._client import Client as Client
 from ._config import ClientConfig as ClientConfig
+from ._config import ClientOptions as ClientOptions
 from ._config import ClientStatistics as ClientStatistics
 from ._config import Dial as Dial
 from ._connection import ClientConnection as ClientConnection

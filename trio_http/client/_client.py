@@ -55,7 +55,7 @@ class Client(Requester):
 
     def __repr__(self) -> str:
         counts = self.statistics()
-        return f"<Client: {counts.leased} connections leased, {counts.idle} idle, {counts.waiting} requests waiting>"
+        return f"<Client: {counts.leased} leased, {counts.idle} idle, {counts.waiting} waiting>"
 
     def statistics(self) -> ClientStatistics:
         """Return how many connections there are in which state, and how many requests wait for one."""
@@ -74,20 +74,23 @@ class Client(Requester):
             raise RuntimeError("a client can be opened once; make another one")
         self._nursery_manager = trio.open_nursery()
         nursery = await self._nursery_manager.__aenter__()
+        ready = trio.Event()
+        # Not by `start`: a task that shields itself would never come out of a `start` that is cancelled
+        # meanwhile.
+        nursery.start_soon(self._supervise, ready)
         try:
-            await nursery.start(self._supervise)
-        except BaseException:
-            self._pool.closed = True
-            await self._nursery_manager.__aexit__(None, None, None)
+            await ready.wait()
+        except BaseException as exc:
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
             raise
         return self
 
-    async def _supervise(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _supervise(self, ready: trio.Event) -> None:
         with self._supervision as scope:
             # Clean-up in the block may need a request when all around it is cancelled, and shields itself for
             # that.
             scope.shield = True  # bounded: by the block, whose end cancels the scope
-            await self._pool.run(task_status=task_status)
+            await self._pool.run(ready)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -99,6 +102,8 @@ class Client(Requester):
         assert self._nursery_manager is not None
         transports = self._pool.close()
         self._supervision.cancel(reason="the client is closed")
-        for transport in transports:
-            await transport.aclose_forcefully()
-        await self._nursery_manager.__aexit__(None, None, None)
+        try:
+            for transport in transports:
+                await transport.aclose_forcefully()
+        finally:
+            await self._nursery_manager.__aexit__(None, None, None)

@@ -15,6 +15,7 @@ import trio
 from trio_http._errors import ConnectionLost, ContentTooLarge, InvalidRequest
 from trio_http.wire import (
     IDLE,
+    NEED_DATA,
     PAUSED,
     LocalProtocolError,
     RemoteProtocolError,
@@ -125,15 +126,22 @@ async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> Respon
 
 async def _final_head(link: Link, upload: Upload | None) -> ResponseHead:
     """Return the head of the final response; interim ones are passed over."""
+    wire, receive = link.wire, link.transport.receive
+    # Receive first: nothing of the answer can be here, or the wire would not have sent the request.
+    wire.receive_data(await receive())
     while True:
-        head = await link.next_head()
-        if not isinstance(head, ResponseHead):
+        head = wire.next_head()
+        if isinstance(head, ResponseHead):
+            if head.status_code >= 200:
+                link.framing = head.framing
+                return head
+            link.interim = True
+            if head.status_code == 100 and upload is not None:
+                upload.go_ahead.set()
+        elif head is NEED_DATA:
+            wire.receive_data(await receive())
+        else:
             raise _no_head(head)
-        if head.status_code >= 200:
-            return head
-        link.interim = True
-        if head.status_code == 100 and upload is not None:
-            upload.go_ahead.set()
 
 
 def _no_head(what: RequestHead | type[Sentinel]) -> RemoteProtocolError:

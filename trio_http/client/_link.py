@@ -91,7 +91,7 @@ class Link(HTTPConnection):
             self.wire.start_next_cycle()
         except wire.LocalProtocolError:
             return False
-        return not self.transport.closed
+        return self.framing != wire.CLOSE_DELIMITED and not self.transport.closed
 
     def failure(self, plan: RequestPlan, cause: Exception, *, closed: bool, head_came: bool) -> RequestFailed:
         """Return the error that tells a caller how an exchange failed.

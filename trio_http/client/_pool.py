@@ -77,13 +77,16 @@ class Pool:
         self._dials: dict[_Slot, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self, ready: trio.Event) -> None:
         """Be the task that dials and expires, until cancelled. Call `close` before that.
+
+        Args:
+          ready: to be set when `lease` may be called.
 
         Cancellation: the tasks in here end. What they were dialing is closed.
         """
         async with trio.open_nursery() as self._nursery:
-            task_status.started()
+            ready.set()
             self._nursery.start_soon(self._ticker.run)
 
     def close(self) -> list[Transport]:
@@ -213,7 +216,7 @@ class Pool:
         """
         transport.close()
         assert self._nursery is not None
-        self._nursery.start_soon(transport.aclose_forcefully)
+        self._nursery.start_soon(_finish, transport)
 
     def _begin_dial(self, slot: _Slot, context: contextvars.Context) -> None:
         assert self._nursery is not None
@@ -263,6 +266,14 @@ class Pool:
         """Close a connection that was idle for too long. Called in the ticker's task."""
         self._carry_out(self.ledger.close(link.slot))
         self._close_unused(link.transport)
+
+
+async def _finish(transport: Transport) -> None:
+    """Finish a closed transport; the error of a foreign stream that cannot even be closed is nobody's."""
+    try:
+        await transport.aclose_forcefully()
+    except Exception:
+        logger.exception("closing %r failed", transport)
 
 
 def _refusal(plan: RequestPlan, *, opened: bool) -> Exception:

@@ -106,7 +106,10 @@ class ResponseBody(MessageBody):
         return piece
 
     async def release(self) -> None:
-        """Give the link back after the last byte, or close it if it has served its time."""
+        """Give the link back after the last byte, or close it if it has served its time.
+
+        Cancellation: not affected.
+        """
         self._trailers = Headers(self._link.wire.trailers)
         if self._link.begin_next_cycle():
             self._released = True

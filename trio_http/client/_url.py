@@ -109,6 +109,10 @@ def _host_of(host: str, url: str) -> str:
     if not host:
         raise InvalidRequest(f"URL {_shown(url)} has no host (RFC 9110 §4.2.1)")
     if host.startswith("["):
+        if "%" in host:
+            raise InvalidRequest(
+                f"URL {_shown(url)} has an IPv6 zone, which means nothing to a server (RFC 9110 §4.2)"
+            )
         try:
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError as exc:
@@ -163,7 +167,7 @@ def form_encoded(params: ParamsInput) -> str:
         raise InvalidRequest(f"params and data are a mapping or pairs, not {type(params).__name__}")
     pairs: list[tuple[str, str]] = []
     for name, value in params.items() if isinstance(params, Mapping) else params:
-        if isinstance(value, str | int | float) or not isinstance(value, Iterable):
+        if isinstance(value, str | bytes | int | float) or not isinstance(value, Iterable):
             pairs.append((name, _text_of(name, value)))
         else:
             pairs.extend((name, _text_of(name, each)) for each in value)

@@ -1,4 +1,5 @@
-"""The wire joined to one transport: the one place where both meet, and the clock that watches such connections."""
+"""The wire joined to one transport: the one place where both meet, and the clock that watches such
+connections."""
 
 from __future__ import annotations
 

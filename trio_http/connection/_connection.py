@@ -1,8 +1,8 @@
 """One wire and one transport, joined.
 
-Everything that waits for the peer in the middle of HTTP goes through here: heads and body pieces in, bytes out. What a
-message means, who owns the connection and what happens when it fails is decided above; this only keeps the wire's idea of
-the connection true, whatever interrupts it.
+Everything that waits for the peer in the middle of HTTP goes through here: heads and body pieces in, bytes
+out. What a message means, who owns the connection and what happens when it fails is decided above; this only
+keeps the wire's idea of the connection true, whatever interrupts it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class HTTPConnection:
           RemoteProtocolError: the peer broke the protocol or a limit.
           trio.BrokenResourceError, trio.ClosedResourceError: as `Transport.receive`.
 
-        Cancellation: nothing is lost; call again and continue. Not a checkpoint when the head is here already.
+        Cancellation: nothing is lost; call again and continue. Not a checkpoint when the head is here
+        already.
         """
         while True:
             head = self.wire.next_head()
@@ -77,7 +78,8 @@ class HTTPConnection:
             await self.receive()
 
     async def next_data(self) -> bytes:
-        """Return the next piece of the body under way, waiting for one; ``b""`` at its end. Always a checkpoint.
+        """Return the next piece of the body under way, waiting for one; ``b""`` at its end. Always a
+        checkpoint.
 
         Raises:
           RemoteProtocolError: the peer broke the framing, or ended the connection within the body.
@@ -112,8 +114,8 @@ class HTTPConnection:
         Raises:
           trio.BrokenResourceError, trio.ClosedResourceError: as `Transport.send_all`.
 
-        Cancellation: some, all or none was sent; our state is ERROR, and the connection can only be aborted. Not a
-        checkpoint when the kernel takes all at once.
+        Cancellation: some, all or none was sent; our state is ERROR, and the connection can only be aborted.
+        Not a checkpoint when the kernel takes all at once.
         """
         try:
             await self.transport.send_all(data)

@@ -1,11 +1,13 @@
 """Limits on peers, enforced by one task instead of a cancel scope around every await.
 
-A connection states until when its peer has time as a plain number, and changes it as often as it likes: that is one
-attribute store. The ticker keeps a heap in which each connection stands at most once, at a time no later than its deadline
-was when it was put there. When that time comes, the ticker looks at the real deadline: it has passed, or the connection
-goes back into the heap at it, or, when there is none, out of the heap until the next `Ticker.watch`.
+A connection states until when its peer has time as a plain number, and changes it as often as it likes: that
+is one attribute store. The ticker keeps a heap in which each connection stands at most once, at a time no
+later than its deadline was when it was put there. When that time comes, the ticker looks at the real
+deadline: it has passed, or the connection goes back into the heap at it, or, when there is none, out of the
+heap until the next `Ticker.watch`.
 
-While nothing is timed the ticker sleeps without a deadline, so that a test's clock jumps exactly to what the test waits for.
+While nothing is timed the ticker sleeps without a deadline, so that a test's clock jumps exactly to what the
+test waits for.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ class Timed(Protocol):
     """What a ticker watches.
 
     Attributes:
-      deadline: when the peer's time is up, on trio's clock; `math.inf` for never. To be changed at will, but after a
-        change to an earlier time than `scheduled`, `Ticker.watch` has to be called.
+      deadline: when the peer's time is up, on trio's clock; `math.inf` for never. To be changed at will, but
+        after a change to an earlier time than `scheduled`, `Ticker.watch` has to be called.
       scheduled: the ticker's own: where the object stands in the heap; `math.inf` at first.
     """
 
@@ -44,7 +46,8 @@ class Ticker:
         self._nap: trio.CancelScope | None = None
 
     def watch(self, timed: Timed) -> None:
-        """See that ``timed`` is told when its deadline passes. Cheap when it stands in the heap early enough already."""
+        """See that ``timed`` is told when its deadline passes. Cheap when it stands in the heap early enough
+        already."""
         deadline = timed.deadline
         if deadline >= timed.scheduled or deadline == math.inf:
             return
@@ -59,7 +62,8 @@ class Ticker:
     async def run(self) -> NoReturn:
         """Tell what is watched when its time is up; for ever.
 
-        Cancellation: nothing is told any more; what is watched keeps its deadlines, and another `run` goes on with them.
+        Cancellation: nothing is told any more; what is watched keeps its deadlines, and another `run` goes on
+        with them.
         """
         while True:
             self._tell(trio.current_time())

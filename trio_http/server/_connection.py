@@ -152,6 +152,14 @@ class ServerConnection:
         """Send a whole response, with what the unread rest of the request asks for."""
         link = self._link
         headers = response.headers._wire
+        declared = headers.get(b"content-length")
+        if declared is not None and int(declared) != len(response.content):
+            # Seen here rather than in the wire, while nothing is lost and a 500 can still go out. A HEAD's answer may declare
+            # what it does not have, and so may a 304 (RFC 9110 §8.6).
+            if link.method != b"HEAD" and response.status not in (204, 304):
+                raise HandlerError(
+                    f"a response with Content-Length {int(declared)} and {len(response.content)} bytes of content"
+                )
         if link.framing and not link.body_is_complete and not link.can_drain_body():
             headers = with_close(headers)
         await link.push(
@@ -192,7 +200,7 @@ class ServerConnection:
                         refusal.status, refusal.content, headers=with_close(refusal.headers._wire), reason=refusal.reason
                     )
                 await self._send(refusal, common)
-            except (ClientDisconnected, wire.LocalProtocolError):
+            except (ClientDisconnected, HandlerError, wire.LocalProtocolError):
                 return False
             if link.wire.our_state is wire.DONE and link.wire.their_state is wire.DONE:
                 link.wire.start_next_cycle()
@@ -214,7 +222,7 @@ class ServerConnection:
             except (wire.LocalProtocolError, TypeError, ValueError):
                 logger.exception("no answer can be made of %r", cause)
                 return Response(500, text=_phrase(500))
-        if isinstance(cause, wire.RemoteProtocolError):
+        if isinstance(cause, wire.RemoteProtocolError) and link.wire.their_state is wire.ERROR:
             # The text is ours, and shows none of the peer's bytes: an echo could be made to run in a browser.
             return Response(cause.error_status_hint, text=_phrase(cause.error_status_hint))
         if isinstance(cause, trio.BrokenResourceError) and self._request is None:
@@ -233,7 +241,7 @@ class ServerConnection:
             self._request is None and isinstance(cause, trio.BrokenResourceError)
         ):
             logger.debug("%s went away: %s", peer, cause)
-        elif isinstance(cause, wire.RemoteProtocolError):
+        elif isinstance(cause, wire.RemoteProtocolError) and self._link.wire.their_state is wire.ERROR:
             logger.info("%s broke the protocol: %s", peer, cause)
         else:
             logger.error("handling %r failed", self._request, exc_info=trouble)

@@ -142,9 +142,9 @@ class Link(HTTPConnection):
 
         What is here already is thrown away at once, up to the bound.
         """
-        if self.framing != CHUNKED or self.wire.they_are_waiting_for_100_continue:
-            if not self.is_worth_draining():
-                return False
+        # A chunked body does not tell how long it is: whether it is here to its end is found out below.
+        if self.wire.they_are_waiting_for_100_continue or (self.framing != CHUNKED and not self.is_worth_draining()):
+            return False
         bound = self.config.drain_bytes
         discarded = 0
         while discarded <= bound:

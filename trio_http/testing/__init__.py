@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._faulty_stream import Faults as Faults
 from ._faulty_stream import FaultyStream as FaultyStream
+from ._open_client import open_client as open_client
 from ._scripted_peer import ScriptedPeer as ScriptedPeer
 from ._streams import MemoryStream as MemoryStream
 from ._streams import memory_pair as memory_pair

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
+from collections.abc import Iterator
 from typing import NoReturn
 
 import attrs
@@ -17,7 +19,8 @@ class Faults:
     At most one of the three positions may be given. Exactly so many bytes pass, then:
 
     Attributes:
-      break_at: `trio.BrokenResourceError`, in this call and in all later ones of both directions.
+      break_at: `trio.BrokenResourceError`, in this call, in one that waits in the other direction, and in all
+        later ones.
       end_at: receiving: the end of the stream, as if the peer had sent FIN there. Sending: the bytes beyond
         are dropped and the sender believes that they were sent, as with a peer that vanished.
       stall_at: no call ever returns, until it is cancelled or the stream is closed.
@@ -74,6 +77,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._sending = sending
         self._broken = False
         self._closed = trio.Event()
+        self._under_way: set[trio.CancelScope] = set()
         self.received_bytes = 0
         self.sent_bytes = 0
 
@@ -97,7 +101,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
                 return b""
             await self._fail(faults)
         bounds = [bound for bound in (size, left, faults.at_most) if bound is not None]
-        data = bytes(await self._stream.receive_some(min(bounds) if bounds else None))
+        with self._until_broken():
+            data = bytes(await self._stream.receive_some(min(bounds) if bounds else None))
         self.received_bytes += len(data)
         return data
 
@@ -116,7 +121,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
                 self._check_open()
             for start in range(0, len(passing), step):
                 part = passing[start : start + step]
-                await self._stream.send_all(part)
+                with self._until_broken():
+                    await self._stream.send_all(part)
                 self.sent_bytes += len(part)
         if self._broken or (len(passing) < len(rest) and faults.end_at is None):
             await self._fail(faults)
@@ -129,7 +135,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         faults = self._sending
         if self._broken or (faults.end_at is None and faults.position == self.sent_bytes):
             await self._fail(faults)
-        await self._stream.wait_send_all_might_not_block()
+        with self._until_broken():
+            await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
         """End the sending direction as `trio.abc.HalfCloseableStream` says; a fault ahead never comes then.
@@ -152,12 +159,27 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         if self._closed.is_set():
             raise trio.ClosedResourceError("this stream was closed by our side")
 
+    @contextlib.contextmanager
+    def _until_broken(self) -> Iterator[None]:
+        """Let a call wait only as long as the stream is whole: a reset ends both directions."""
+        with trio.CancelScope() as scope:
+            self._under_way.add(scope)
+            try:
+                yield
+            finally:
+                self._under_way.discard(scope)
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError("broken on purpose in the other direction")
+
     async def _fail(self, faults: Faults) -> NoReturn:
         """Do what the fault is: stall until closed, or break."""
         await trio.lowlevel.checkpoint()
         self._check_open()
         if not self._broken and faults.stall_at is not None:
-            await self._closed.wait()
+            with self._until_broken():
+                await self._closed.wait()
             raise trio.ClosedResourceError("this stream was closed by our side while it stalled")
         self._broken = True
+        for scope in self._under_way:
+            scope.cancel(reason="the stream is broken on purpose")
         raise trio.BrokenResourceError(f"broken on purpose at byte {faults.position}")

@@ -218,8 +218,7 @@ class _Arrangement:
             else:
                 error = None
                 try:
-                    # The world is left in peace, also after a failure: its own clean-up may well fail then, or wrap the
-                    # failure in a group.
+                    # The world is left in peace, also after a failure: its nurseries would group that.
                     async with self.world() as value:
                         error = await self._run_in_world(run, value)
                 except Exception:
@@ -310,9 +309,10 @@ class _Run(trio.abc.Instrument):
             whole.cancel()
 
     async def _lose_patience(self, patience: float) -> None:
-        await trio.sleep(patience)
-        for task in self._leaves():
-            raise_in_waiting(task, f"it has not ended within {patience} s; it waits at {_where(task)}")
+        while True:  # what catches the error, and waits on, meets it again
+            await trio.sleep(patience)
+            for task in self._leaves():
+                raise_in_waiting(task, f"it has not ended within {patience} s; it waits at {_where(task)}")
 
     # --------------------------------------------------------------------------------------- as an instrument
 
@@ -394,14 +394,18 @@ async def _see_no_task_left(before: set[trio.lowlevel.Task]) -> None:
 
 
 def _frames(task: trio.lowlevel.Task) -> list[tuple[FrameType, int]]:
-    """Return the frames and lines of the awaits in which the task is, the outermost first, without Trio's and ours.
+    """Return the frames and lines of the awaits in which the task is, the outermost first.
+
+    Without Trio's and ours.
 
     When there are no others, the innermost of those; none when the task is over.
     """
     if getattr(task.coro, "cr_frame", None) is None:
         return []
     frames = list(task.iter_await_frames())
-    return [entry for entry in frames if not entry[0].f_code.co_filename.startswith(_NOT_SHOWN)] or frames[-1:]
+    return [entry for entry in frames if not entry[0].f_code.co_filename.startswith(_NOT_SHOWN)] or frames[
+        -1:
+    ]
 
 
 def _where(task: trio.lowlevel.Task) -> str:

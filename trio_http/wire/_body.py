@@ -1,7 +1,8 @@
 """Bodies as they come: one reader for each framing.
 
-A reader takes what the buffer has and returns the next piece: bytes, at least one; ``b""`` once the body is complete, and
-again each time; None when the buffer has too little to tell. A read that raises has used nothing, so it raises again.
+A reader takes what the buffer has and returns the next piece: bytes, at least one; ``b""`` once the body is
+complete, and again each time; None when the buffer has too little to tell. A read that raises has used
+nothing, so it raises again.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class LengthReader:
 
 
 class CloseDelimitedReader:
-    """A body that lasts until the connection ends (RFC 9112 §6.3 step 8). Whether it is whole, nobody can tell here."""
+    """A body that lasts until the connection ends (RFC 9112 §6.3 step 8). Whether it is whole, nobody can
+    tell here."""
 
     __slots__ = ()
 
@@ -71,7 +73,8 @@ class CloseDelimitedReader:
         return piece if piece or buffer.closed else None
 
 
-# Where a `ChunkedReader` stands: before a chunk's size, in its data, before the CRLF behind it, in the trailers, at the end.
+# Where a `ChunkedReader` stands: before a chunk's size, in its data, before the CRLF behind it, in the
+# trailers, at the end.
 _SIZE: Final = 0
 _DATA: Final = 1
 _DATA_END: Final = 2
@@ -168,8 +171,12 @@ class ChunkedReader:
         else:
             here = bytes(data[pos : pos + 2])
             if here and here != b"\r":
-                wrong = here if here[:1] == b"\r" else here[:1]  # as much as decided it, however the bytes were split
-                raise RemoteProtocolError(f"{wrong!r} behind the chunk data, expected CRLF", section="RFC 9112 §7.1")
+                wrong = (
+                    here if here[:1] == b"\r" else here[:1]
+                )  # as much as decided it, however the bytes were split
+                raise RemoteProtocolError(
+                    f"{wrong!r} behind the chunk data, expected CRLF", section="RFC 9112 §7.1"
+                )
             return False
         self._stage = _SIZE
         return True
@@ -231,7 +238,9 @@ class ChunkedReader:
 
     def _too_long(self) -> RemoteProtocolError:
         most = self._rules.limits.max_chunk_extension_bytes
-        return RemoteProtocolError(f"chunk extensions of more than {most} bytes in one body", section="RFC 9112 §7.1.1")
+        return RemoteProtocolError(
+            f"chunk extensions of more than {most} bytes in one body", section="RFC 9112 §7.1.1"
+        )
 
     def _take_trailers(self, buffer: ReceiveBuffer) -> bool:
         data, pos = buffer.data, buffer.pos
@@ -244,11 +253,15 @@ class ChunkedReader:
                 if not self._rules.bare_lf:
                     refuse_bare_lf(buffer, pos + 1)
                 return False
-            section = take_section(buffer, self._rules.limits.max_trailer_bytes, self._rules, _trailers_too_long)
+            section = take_section(
+                buffer, self._rules.limits.max_trailer_bytes, self._rules, _trailers_too_long
+            )
             if section is None:
                 return False
             end = buffer.pos
-            buffer.pos = buffer.scanned = pos  # should the section be refused, the next read has to find it again
+            buffer.pos = buffer.scanned = (
+                pos  # should the section be refused, the next read has to find it again
+            )
             self.trailers = self._parse_trailers(section)
             buffer.pos = buffer.scanned = end
         self._stage = _END
@@ -262,13 +275,16 @@ class ChunkedReader:
         for name, _ in trailers:
             if name in NO_TRAILER_NAMES:
                 raise RemoteProtocolError(
-                    f"field {name!r} in a trailer section, expected none that frames or routes", section="RFC 9110 §6.5.1"
+                    f"field {name!r} in a trailer section, expected none that frames or routes",
+                    section="RFC 9110 §6.5.1",
                 )
         return trailers
 
 
 def _trailers_too_long(section: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(f"the trailer section does not end within {len(section)} bytes, which are allowed", 431)
+    return RemoteProtocolError(
+        f"the trailer section does not end within {len(section)} bytes, which are allowed", 431
+    )
 
 
 # For every message without a body: it has no state to share.

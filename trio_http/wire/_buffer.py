@@ -1,9 +1,9 @@
 """The bytes that came and were not used yet.
 
-The usual receive is used up whole before the next one comes, so a fresh receive is kept as the object it is and sliced,
-without a copy. Only when bytes are left over does the buffer become a bytearray that grows: one byte at a time then costs
-one byte's copy, and bytes that were used are dropped when they are the larger half, so every byte is moved a bounded
-number of times.
+The usual receive is used up whole before the next one comes, so a fresh receive is kept as the object it is
+and sliced, without a copy. Only when bytes are left over does the buffer become a bytearray that grows: one
+byte at a time then costs one byte's copy, and bytes that were used are dropped when they are the larger half,
+so every byte is moved a bounded number of times.
 """
 
 from __future__ import annotations

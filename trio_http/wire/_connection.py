@@ -1,15 +1,16 @@
 """The h11 face: one side of a connection as events in and events out.
 
-Programs written for h11 0.16 run on it. What it does differently, always on the strict side, is one table in the reference.
+Programs written for h11 0.16 run on it. What it does differently, always on the strict side, is one table in
+the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
+from ._body import NO_BODY
 from ._engine import Engine
-from ._errors import LocalProtocolError, RemoteProtocolError
+from ._errors import LocalProtocolError
 from ._events import (
     ConnectionClosed,
     Data,
@@ -69,11 +70,12 @@ class Connection(Engine):
         """Return the next event that the received bytes make up.
 
         Returns:
-          An event; NEED_DATA when more bytes are needed first; PAUSED when the peer's bytes belong to a later exchange or
-          to another protocol, so that we have to act first.
+          An event; NEED_DATA when more bytes are needed first; PAUSED when the peer's bytes belong to a later
+          exchange or to another protocol, so that we have to act first.
 
         Raises:
-          RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each further call raises.
+          RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each
+            further call raises.
         """
         joint = self._state
         is_client = self._is_client
@@ -82,6 +84,9 @@ class Connection(Engine):
             if state is SEND_BODY:
                 reader = self._reader
                 assert reader is not None
+                if reader is NO_BODY:
+                    self._end_theirs()
+                    return _END_OF_MESSAGE
                 piece = reader.read(self._buffer)
                 if piece:
                     self._waiting_for_100 = False
@@ -90,7 +95,7 @@ class Connection(Engine):
                     return NEED_DATA
                 self._end_theirs()
                 trailers = reader.trailers
-                return EndOfMessage(headers=trailers) if trailers else _END_OF_MESSAGE
+                return EndOfMessage(headers=trailers) if trailers.items else _END_OF_MESSAGE
             if state is self._head_due:
                 if is_client:
                     response = self._take_response()
@@ -113,22 +118,48 @@ class Connection(Engine):
           event: one of the six event types themselves, not of a subclass.
 
         Returns:
-          What to send, perhaps ``b""``; None for `ConnectionClosed`: close the connection, or your half of it.
+          What to send, perhaps ``b""``; None for `ConnectionClosed`: close the connection, or your half of
+          it.
 
         Raises:
-          LocalProtocolError: the event is not allowed now, or contradicts what was sent. Nothing was written; our state is
-            ERROR.
+          LocalProtocolError: the event is not allowed now, or contradicts what was sent. Nothing was written;
+            our state is ERROR.
         """
+        kind = type(event)  # exactly: an event of a subclass could carry anything
+        given: Any = event
         try:
-            return _GIVERS.get(type(event), _refuse)(self, event)
+            if kind is Data:
+                return b"".join(self._give_data(given.data))
+            if kind is EndOfMessage:
+                return self._give_end(given.headers)
+            if kind is Response and given.http_version == b"1.1":
+                return self._give_response_head(given.status_code, given.reason, given.headers)
+            return self._give_other(kind, given)
         except BaseException:
             self._fail(ours=True)
             raise
 
+    def _give_other(self, kind: type[Event], event: Any) -> bytes | None:
+        """Enter an event in our state and return its bytes; all but the three that a server sends all the
+        time."""
+        if kind is ConnectionClosed:
+            self._give_close()
+            return None
+        if kind is not Request and kind is not InformationalResponse and kind is not Response:
+            raise LocalProtocolError(f"cannot send a {kind.__name__}, expected one of the six event types")
+        if event.http_version != b"1.1":
+            raise LocalProtocolError(
+                f"only HTTP/1.1 is sent, not {event.http_version!r}", section="RFC 9112 §2.3"
+            )
+        if kind is Request:
+            return self._give_request_head(event.method, event.target, event.headers)
+        return self._give_interim(event.status_code, event.reason, event.headers)
+
     def send_with_data_passthrough(self, event: Event) -> list[Any] | None:
         """Return what `send` would, as a list of pieces in which ``Data.data`` stands as the object it is.
 
-        Only its length is looked at, so it may be a placeholder for a file to be sent by the operating system.
+        Only its length is looked at, so it may be a placeholder for a file to be sent by the operating
+        system.
         """
         if type(event) is not Data:
             whole = self.send(event)
@@ -138,48 +169,3 @@ class Connection(Engine):
         except BaseException:
             self._fail(ours=True)
             raise
-
-    # -- an event's way to the engine ----------------------------------------------------------------------------
-
-    def _give_request(self, event: Request) -> bytes:
-        if event.http_version != b"1.1":
-            raise _version_error(event.http_version)
-        return self._give_request_head(event.method, event.target, event.headers)
-
-    def _give_response(self, event: Response) -> bytes:
-        if event.http_version != b"1.1":
-            raise _version_error(event.http_version)
-        return self._give_response_head(event.status_code, event.reason, event.headers)
-
-    def _give_informational(self, event: InformationalResponse) -> bytes:
-        if event.http_version != b"1.1":
-            raise _version_error(event.http_version)
-        return self._give_interim(event.status_code, event.reason, event.headers)
-
-    def _give_data_event(self, event: Data) -> bytes:
-        return b"".join(self._give_data(event.data))
-
-    def _give_end_event(self, event: EndOfMessage) -> bytes:
-        return self._give_end(event.headers)
-
-    def _give_close_event(self, event: ConnectionClosed) -> None:
-        self._give_close()
-
-
-def _refuse(connection: Connection, event: Event) -> bytes:
-    raise LocalProtocolError(f"cannot send a {type(event).__name__}")
-
-
-# By exact type: an event of a subclass could carry anything.
-_GIVERS: Final[dict[type, Callable[[Connection, Any], bytes | None]]] = {
-    Request: Connection._give_request,
-    Response: Connection._give_response,
-    InformationalResponse: Connection._give_informational,
-    Data: Connection._give_data_event,
-    EndOfMessage: Connection._give_end_event,
-    ConnectionClosed: Connection._give_close_event,
-}
-
-
-def _version_error(http_version: bytes) -> LocalProtocolError:
-    return LocalProtocolError(f"only HTTP/1.1 is sent, not {http_version!r}", section="RFC 9112 §2.3")

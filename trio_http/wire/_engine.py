@@ -1,9 +1,9 @@
 """One side of one HTTP/1.1 connection: what both faces stand on.
 
-The engine holds the joint state, the receive buffer and the reader or writer of the message under way. Its methods each do
-one step of an exchange, for either role, and check it against the state graph; the h11 face wraps the steps in events, the
-message face gives them as they are. An error in what is received is the peer's and puts the peer in ERROR; an error in
-what is sent is ours and puts us there.
+The engine holds the joint state, the receive buffer and the reader or writer of the message under way. Its
+methods each do one step of an exchange, for either role, and check it against the state graph; the h11 face
+wraps the steps in events, the message face gives them as they are. An error in what is received is the peer's
+and puts the peer in ERROR; an error in what is sent is ours and puts us there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ._errors import LocalProtocolError, RemoteProtocolError
 from ._events import ConnectionClosed, Data, EndOfMessage, InformationalResponse, Request, Response
 from ._facts import FRAMING, NO_FACTS
 from ._framing import CHUNKED, CLOSE_DELIMITED, framed_regardless, request_framing, response_framing
-from ._grammar import check_target_form
+from ._grammar import CRLF, check_target_form
 from ._head import (
     HeadParser,
     RequestParts,
@@ -46,12 +46,13 @@ from ._sentinels import (
 )
 from ._state import FAILED, START, SWITCH_CONNECT, SWITCH_UPGRADE, Cause, State
 from ._writers import (
+    STATUS_LINES,
     BodyWriter,
     ChunkedWriter,
     CloseDelimitedWriter,
     LengthWriter,
+    status_line,
     write_request_head,
-    write_response_head,
 )
 
 _BODILESS: Final = frozenset([204, 304])
@@ -74,15 +75,18 @@ class Engine:
     """
 
     __slots__ = (
-        "_buffer", "_head_due", "_heads", "_interim", "_is_client", "_length_writer", "_plain", "_quick_head_bytes", "_reader",
-        "_request_method", "_rules", "_state", "_their_http_version", "_waiting_for_100", "_writer",
+        "_buffer", "_head_due", "_heads", "_interim", "_is_client", "_length_writer", "_plain",
+        "_quick_head_bytes", "_reader", "_request_method", "_rules", "_state", "_their_http_version",
+        "_waiting_for_100", "_writer",
     )  # fmt: skip
 
     def __init__(self, our_role: State, limits: Limits, lenient: frozenset[Leniency]) -> None:
         if our_role not in (CLIENT, SERVER):
             raise ValueError(f"expected CLIENT or SERVER, not {our_role!r}")
         self._is_client = our_role is CLIENT
-        self._head_due = SEND_RESPONSE if self._is_client else IDLE  # the peer's state in which it owes a head
+        self._head_due = (
+            SEND_RESPONSE if self._is_client else IDLE
+        )  # the peer's state in which it owes a head
         self._rules = Rules(limits, lenient, client=self._is_client)
         self._heads = HeadParser(self._rules)
         self._buffer = ReceiveBuffer()
@@ -90,15 +94,17 @@ class Engine:
         self._quick_head_bytes = 0 if self._rules.bare_lf else limits.max_head_bytes
         self._state = START
         self._reader: BodyReader | None = None
-        self._writer: BodyWriter | None = None
+        self._writer: BodyWriter | None = None  # for as long as our state is SEND_BODY, and no longer
         self._length_writer = LengthWriter()
         self._request_method: bytes | None = None
         self._their_http_version: bytes | None = None
-        self._plain = False  # the request is of HTTP/1.1, and neither HEAD nor CONNECT: its answer is framed as usual
+        self._plain = (
+            False  # the request is of HTTP/1.1, and neither HEAD nor CONNECT: its answer is framed as usual
+        )
         self._waiting_for_100 = False
         self._interim = 0
 
-    # -- looking on --------------------------------------------------------------------------------------------------
+    # -- looking on ------------------------------------------------------------------------------------------
 
     @property
     def our_role(self) -> State:
@@ -132,7 +138,8 @@ class Engine:
 
     @property
     def client_is_waiting_for_100_continue(self) -> bool:
-        """The client said ``Expect: 100-continue``, and neither an answer nor body came since (RFC 9110 §10.1.1)."""
+        """The client said ``Expect: 100-continue``, and neither an answer nor body came since (RFC 9110
+        §10.1.1)."""
         return self._waiting_for_100
 
     @property
@@ -148,7 +155,7 @@ class Engine:
         """
         return self._buffer.peek(), self._buffer.closed
 
-    # -- receiving ---------------------------------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes | bytearray | memoryview | None) -> None:
         """Take in what was read from the connection.
@@ -161,26 +168,31 @@ class Engine:
           TypeError: not bytes-like.
         """
         buffer = self._buffer
-        if not data:
+        if type(data) is bytes and data and buffer.pos == len(buffer.data) and not buffer.closed:
+            # Nearly always all that came before was used.
+            buffer.data = data
+            buffer.pos = buffer.scanned = 0
+        elif not data:
             buffer.closed = True
         elif buffer.closed:
             raise RuntimeError("received the end of the stream, then more data")
-        elif type(data) is bytes:
-            buffer.append(data)
         elif isinstance(data, (bytes, bytearray, memoryview)):
             buffer.append(bytes(data))
         else:
             raise TypeError(f"expected bytes-like data, not {type(data).__name__}")
 
     def _take_request(self) -> RequestParts | None:
-        """Use the head of a request and enter it in the state; None while it is not here. For a server, with the client
-        in IDLE."""
+        """Use the head of a request and enter it in the state; None while it is not here.
+
+        For a server, with the client in IDLE.
+        """
         buffer = self._buffer
-        data, pos = buffer.data, buffer.pos
+        data: Any = buffer.data
+        pos = buffer.pos
         # The usual case is a fresh receive that holds a head whole; all others take the longer way.
         end = data.find(_HEAD_END, pos, pos + self._quick_head_bytes) if type(data) is bytes else -1
         if end > pos and data[pos] > 0x20:
-            section: Any = data[pos:end]
+            section = data[pos:end]
             buffer.pos = buffer.scanned = end + 4
         else:
             section = self._await_request_section()
@@ -190,10 +202,10 @@ class Engine:
         method, _, http_version, headers = parts
         facts = headers.facts
         self._their_http_version = http_version
-        joint = self._state
-        if facts.usual and http_version == b"1.1" and method not in _ODD_METHODS and joint.requested is not None:
+        following = self._state.requested
+        if following is not None and facts.usual and http_version == b"1.1" and method not in _ODD_METHODS:
             # The longer way below comes to the same.
-            self._state = joint.requested
+            self._state = following
             self._request_method = method
             self._plain = True
             length = headers.content_length
@@ -222,8 +234,10 @@ class Engine:
         return take_section(buffer, self._rules.limits.max_head_bytes, self._rules, request_too_long)
 
     def _take_response(self) -> ResponseParts | None:
-        """Use the head of a response and enter it in the state; None while it is not here. For a client, with a request
-        unanswered."""
+        """Use the head of a response and enter it in the state; None while it is not here.
+
+        For a client, with a request unanswered.
+        """
         buffer = self._buffer
         if not len(buffer):
             return None
@@ -238,7 +252,9 @@ class Engine:
             self._interim += 1
             most = self._rules.limits.max_interim
             if self._interim > most:
-                raise RemoteProtocolError(f"{self._interim} interim responses to one request, at most {most} are allowed")
+                raise RemoteProtocolError(
+                    f"{self._interim} interim responses to one request, at most {most} are allowed"
+                )
             if status == 101 and http_version == b"1.0":
                 raise RemoteProtocolError(
                     "101 in an HTTP/1.0 response, expected HTTP/1.1", section="RFC 9110 §15.2"
@@ -258,7 +274,8 @@ class Engine:
         if self._is_client:
             state = state.by_server[EndOfMessage]
             if len(self._buffer):
-                # Nobody asked for what follows: it must not be taken for the next answer (request smuggling, from behind).
+                # Nobody asked for what follows: it must not be taken for the next answer (request smuggling,
+                # from behind).
                 state = state.not_persistent
         else:
             state = state.by_client[EndOfMessage]
@@ -269,24 +286,33 @@ class Engine:
         """Enter the end of the peer's stream in the state, which must be between messages."""
         if len(self._buffer):
             raise RemoteProtocolError("the connection ended within a head", section="RFC 9112 §8")
-        following = (self._state.by_server if self._is_client else self._state.by_client).get(ConnectionClosed)
+        following = (self._state.by_server if self._is_client else self._state.by_client).get(
+            ConnectionClosed
+        )
         if following is None:
             raise RemoteProtocolError("the connection ended where a response was due", section="RFC 9112 §8")
         self._state = following
 
     def _standing(self, state: State) -> type[Sentinel]:
-        """Return how things stand with a peer in ``state`` of which nothing is here that could be told: NEED_DATA, PAUSED,
-        or CLOSED for the end of its stream."""
+        """Return how things stand with a peer in ``state`` when nothing is here that could be told.
+
+        Returns:
+          NEED_DATA, PAUSED, or CLOSED for the end of its stream.
+        """
         if state is ERROR:
             raise RemoteProtocolError("nothing can be received: the peer's state is ERROR")
         if state in _SWITCHING:
             return PAUSED
         if len(self._buffer) and state is not self._head_due:
             if self._is_client:
-                raise RemoteProtocolError("bytes from the server that answer no request", section="RFC 9112 §9.2")
+                raise RemoteProtocolError(
+                    "bytes from the server that answer no request", section="RFC 9112 §9.2"
+                )
             if state is DONE:
                 return PAUSED
-            raise RemoteProtocolError("bytes behind the last request of the connection", section="RFC 9112 §9.6")
+            raise RemoteProtocolError(
+                "bytes behind the last request of the connection", section="RFC 9112 §9.6"
+            )
         if not self._buffer.closed:
             return NEED_DATA
         self._take_close()
@@ -299,7 +325,7 @@ class Engine:
             return CloseDelimitedReader()
         return LengthReader(framing) if framing else NO_BODY
 
-    # -- both directions ---------------------------------------------------------------------------------------------
+    # -- both directions -------------------------------------------------------------------------------------
 
     def _begin_request(self, method: bytes, http_version: bytes, headers: Headers) -> None:
         state, facts = self._state, headers.facts
@@ -346,10 +372,12 @@ class Engine:
         return error(f"no {cause.__name__} may come from the {role} in state {state}")
 
     def _fail(self, *, ours: bool) -> None:
+        if ours:
+            self._writer = None
         by_client = self._is_client is ours
         self._state = (self._state.by_client if by_client else self._state.by_server)[FAILED]
 
-    # -- sending -----------------------------------------------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------------------------
 
     def _give_request_head(self, method: bytes, target: bytes, headers: Headers) -> bytes:
         """Enter a request of ours in the state and return its head."""
@@ -365,7 +393,8 @@ class Engine:
             )
         if len(self._buffer):
             raise LocalProtocolError(
-                "bytes that answer no request are waiting, so an answer could not be told from them; close the connection",
+                "bytes that answer no request are waiting, so an answer could not be told from them;"
+                " expected none: close the connection",
                 section="RFC 9112 §9.2",
             )
         self._begin_request(method, b"1.1", headers)
@@ -379,10 +408,11 @@ class Engine:
         if self._their_http_version == b"1.0":
             raise LocalProtocolError("an interim response to an HTTP/1.0 client", section="RFC 9110 §15.2")
         self._begin_interim(status_code, LocalProtocolError)
-        return write_response_head(status_code, reason, _unframed(headers.sendable()).block or b"")
+        return status_line(status_code, reason) + (_unframed(headers.sendable()).block or b"") + CRLF
 
     def _give_response_head(self, status_code: int, reason: bytes, headers: Headers) -> bytes:
-        """Enter a final response of ours in the state and return its head, with the framing that the client can read."""
+        """Enter a final response of ours in the state and return its head, with the framing that the client
+        can read."""
         block = headers.block
         if block is None:
             headers = headers.sendable()
@@ -407,11 +437,14 @@ class Engine:
             headers, framing = self._framed(status_code, headers)
             block = headers.block or b""
             self._begin_response(status_code, b"1.1", headers)
-            self._writer = self._writer_for(framing)
-        return write_response_head(status_code, reason, block)
+            if self._state.server is SEND_BODY:  # else the answer opened a tunnel
+                self._writer = self._writer_for(framing)
+        line = STATUS_LINES.get((status_code, reason)) or status_line(status_code, reason)
+        return line + block + CRLF
 
     def _framed(self, status_code: int, headers: Headers) -> tuple[Headers, int]:
-        """Return a final response's fields with those of framing and persistence set right, and its framing."""
+        """Return a final response's fields with those of framing and persistence set right, and its
+        framing."""
         method = self._request_method
         if framed_regardless(method, status_code):
             headers = _unframed(headers)
@@ -434,35 +467,36 @@ class Engine:
         if closing:
             headers = _with_option(headers, b"close", instead_of=b"keep-alive")
         elif self._their_http_version == b"1.0" and not (facts.close or facts.keep_alive):
-            # An HTTP/1.0 client asked for persistence, and takes silence for a no (RFC 9112 §9.3, appendix C.2.2).
+            # An HTTP/1.0 client asked for persistence, and takes silence for a no (RFC 9112 §9.3, appendix
+            # C.2.2).
             headers = _with_option(headers, b"keep-alive", instead_of=b"close")
         return headers, 0 if method == b"HEAD" else framing
 
     def _give_data(self, data: Any) -> list[Any]:
         """Enter a piece of our body in the state and return what to send for it."""
-        joint = self._state
         writer = self._writer
-        if (joint.client if self._is_client else joint.server) is not SEND_BODY or writer is None:
+        if writer is None:
             raise self._forbidden(Data, self.our_role)
-        if self._is_client:
-            self._waiting_for_100 = False
+        self._waiting_for_100 = False  # a client that sends its body waits no longer
         return writer.data(data)
 
     def _give_end(self, trailers: Headers) -> bytes:
         """Enter the end of our message in the state and return what to send for it."""
-        joint = self._state
-        following = (joint.by_client if self._is_client else joint.by_server).get(EndOfMessage)
         writer = self._writer
-        if following is None or writer is None:
+        if writer is None:
             raise self._forbidden(EndOfMessage, self.our_role)
-        self._state = following
-        if self._is_client:
-            self._waiting_for_100 = False
-        return writer.end(trailers)
+        end = writer.end(trailers)
+        joint = self._state
+        self._state = (joint.by_client if self._is_client else joint.by_server)[EndOfMessage]
+        self._writer = None
+        self._waiting_for_100 = False
+        return end
 
     def _give_close(self) -> None:
         """Enter in the state that we send no more."""
-        following = (self._state.by_client if self._is_client else self._state.by_server).get(ConnectionClosed)
+        following = (self._state.by_client if self._is_client else self._state.by_server).get(
+            ConnectionClosed
+        )
         if following is None:
             raise self._forbidden(ConnectionClosed, self.our_role)
         self._state = following
@@ -475,13 +509,14 @@ class Engine:
         self._length_writer.left = framing
         return self._length_writer
 
-    # -- between exchanges -------------------------------------------------------------------------------------------
+    # -- between exchanges -----------------------------------------------------------------------------------
 
     def send_failed(self) -> None:
-        """Tell that bytes got from here could not be sent, or not all: our state is ERROR now, whatever it was.
+        """Tell that bytes got from here could not be sent, or not all: our state is ERROR now, whatever it
+        was.
 
-        A cancelled or failed send leaves the connection in a state that only the peer knows, and the bytes cannot be taken
-        back; without this call the connection would look as if it could be used again.
+        A cancelled or failed send leaves the connection in a state that only the peer knows, and the bytes
+        cannot be taken back; without this call the connection would look as if it could be used again.
         """
         self._fail(ours=True)
 

@@ -1,20 +1,19 @@
 """What happens on an HTTP/1.1 connection, as values: the words of the h11 face.
 
-Events are symmetric: what one side sends, the other receives. They are checked when built, so that one which exists can be
-written; those that the parser builds come from bytes it has checked itself, and skip the constructor (`request_event` and
-its kin).
+Events are symmetric: what one side sends, the other receives. They are checked when built, so that one which
+exists can be written; those that the parser builds come from bytes it has checked itself, and skip the
+constructor (`request_event` and its kin).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final
 
 from ._errors import LocalProtocolError, shown
-from ._grammar import VALUE_MARKS, as_bytes, check_method, check_target, is_host
+from ._grammar import REASONS, VALUE_MARKS, as_bytes, check_method, check_target, is_host
 from ._headers import Headers, HeadersInput
-
 
 _NO_HEADERS: Final = Headers()
 
@@ -52,12 +51,11 @@ class Request(Event):
         target: bytes | str,
         http_version: bytes | str = b"1.1",
     ) -> None:
-        method, target, http_version = as_bytes(method), as_bytes(target), as_bytes(http_version)
+        method, target, http_version = as_bytes(method), as_bytes(target), checked_version(http_version)
         if type(headers) is not Headers:
             headers = Headers(headers)
         check_method(method)
         check_target(target)
-        check_version(http_version)
         check_hosts(headers, http_version)
         _method(self, method)
         _headers(self, headers)
@@ -76,32 +74,6 @@ class _ResponseHead(Event):
     reason: bytes
     status_code: int
 
-    _lowest: ClassVar[int] = 200
-    _highest: ClassVar[int] = 999
-
-    def __init__(
-        self,
-        *,
-        status_code: int,
-        headers: HeadersInput,
-        http_version: bytes | str = b"1.1",
-        reason: bytes | str = b"",
-    ) -> None:
-        if type(headers) is not Headers:
-            headers = Headers(headers)
-        if type(status_code) is not int or not self._lowest <= status_code <= self._highest:
-            status_code = checked_status(status_code, interim=self._lowest == 100)
-        if reason != b"":
-            reason = as_bytes(reason)
-            check_reason(reason)
-        if http_version != b"1.1":
-            http_version = as_bytes(http_version)
-            check_version(http_version)
-        _status(self, status_code)
-        _fields(self, headers)
-        _response_version(self, http_version)
-        _reason(self, reason)
-
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -114,10 +86,20 @@ class InformationalResponse(_ResponseHead):
       headers, http_version, reason: as on `Response`.
     """
 
-    _lowest: ClassVar[int] = 100
-    _highest: ClassVar[int] = 199
+    def __init__(
+        self,
+        *,
+        status_code: int,
+        headers: HeadersInput,
+        http_version: bytes | str = b"1.1",
+        reason: bytes | str = b"",
+    ) -> None:
+        _status(self, checked_status(status_code, interim=True))
+        _fields(self, headers if type(headers) is Headers else Headers(headers))
+        _response_version(self, checked_version(http_version))
+        _reason(self, checked_reason(reason))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 @dataclasses.dataclass(init=False, frozen=True, slots=True)
@@ -131,7 +113,29 @@ class Response(_ResponseHead):
       reason: the reason phrase as it goes on the wire; often empty.
     """
 
-    __hash__ = None  # type: ignore[assignment]
+    def __init__(
+        self,
+        *,
+        status_code: int,
+        headers: HeadersInput,
+        http_version: bytes | str = b"1.1",
+        reason: bytes | str = b"",
+    ) -> None:
+        # The values that nearly all responses have are told without a call.
+        if type(status_code) is not int or not 200 <= status_code <= 999:
+            status_code = checked_status(status_code, interim=False)
+        if type(headers) is not Headers:
+            headers = Headers(headers)
+        if type(http_version) is not bytes or http_version != b"1.1":
+            http_version = checked_version(http_version)
+        if type(reason) is not bytes or reason not in _USUAL_REASONS:
+            reason = checked_reason(reason)
+        _status(self, status_code)
+        _fields(self, headers)
+        _response_version(self, http_version)
+        _reason(self, reason)
+
+    __hash__ = None
 
 
 @dataclasses.dataclass(init=False, frozen=True, slots=True)
@@ -141,9 +145,10 @@ class Data(Event):
     Attributes:
       data: received: bytes, at least one. To be sent: bytes-like, or any object with a length for
         ``send_with_data_passthrough``.
-      chunk_start, chunk_end: received in the chunked coding: the piece begins or ends a chunk. Chunks are the sender's
-        accident and mean nothing in HTTP (RFC 9112 §7.1); ignored when sent.
-      chunk_extension: received with ``chunk_start``: the raw chunk extensions, as in ``b";name=value"``; else empty.
+      chunk_start, chunk_end: received in the chunked coding: the piece begins or ends a chunk. Chunks are the
+        sender's accident and mean nothing in HTTP (RFC 9112 §7.1); ignored when sent.
+      chunk_extension: received with ``chunk_start``: the raw chunk extensions, as in ``b";name=value"``; else
+        empty.
     """
 
     data: bytes
@@ -154,10 +159,20 @@ class Data(Event):
     def __init__(
         self, data: bytes, chunk_start: bool = False, chunk_end: bool = False, chunk_extension: bytes = b""
     ) -> None:
+        # To be sent it has data alone; what is not stored, `__getattr__` tells.
         _data(self, data)
-        _start(self, chunk_start)
-        _end(self, chunk_end)
-        _extension(self, chunk_extension)
+        if chunk_start:
+            _start(self, chunk_start)
+        if chunk_end:
+            _end(self, chunk_end)
+        if chunk_extension:
+            _extension(self, chunk_extension)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _DATA_DEFAULTS[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -187,12 +202,14 @@ class ConnectionClosed(Event):
     """One side will send no more; received, the same comes again each time it is asked for."""
 
 
-def check_version(http_version: bytes) -> None:
-    """Refuse an ``http_version`` that is not DIGIT "." DIGIT (RFC 9112 §2.3)."""
-    if http_version == b"1.1":
-        return
-    if len(http_version) != 3 or http_version[1:2] != b"." or not (http_version[:1] + http_version[2:]).isdigit():
-        raise LocalProtocolError(f"malformed HTTP version {shown(http_version)}, expected digit.digit", section="RFC 9112 §2.3")
+def checked_version(http_version: bytes | str) -> bytes:
+    """Return an ``http_version`` as bytes, refusing what is not DIGIT "." DIGIT (RFC 9112 §2.3)."""
+    version = as_bytes(http_version)
+    if len(version) == 3 and version[1:2] == b"." and (version[:1] + version[2:]).isdigit():
+        return version
+    raise LocalProtocolError(
+        f"malformed HTTP version {shown(version)}, expected digit.digit", section="RFC 9112 §2.3"
+    )
 
 
 def check_hosts(headers: Headers, http_version: bytes) -> None:
@@ -201,14 +218,19 @@ def check_hosts(headers: Headers, http_version: bytes) -> None:
     if host is None:
         if http_version != b"1.0":
             raise LocalProtocolError("no Host field in an HTTP/1.1 request", section="RFC 9112 §3.2")
-    elif b"host" in headers.repeated:
-        raise LocalProtocolError(f"more than one Host field: {shown(host)}, expected one", section="RFC 9112 §3.2")
     elif not is_host(host):
-        raise LocalProtocolError(f"malformed Host {shown(host)}, expected host or host:port", section="RFC 9110 §7.2")
+        if len(headers.get_all(b"host")) > 1:
+            raise LocalProtocolError(
+                f"more than one Host field: {shown(host)}, expected one", section="RFC 9112 §3.2"
+            )
+        raise LocalProtocolError(
+            f"malformed Host {shown(host)}, expected host or host:port", section="RFC 9110 §7.2"
+        )
 
 
 def checked_status(status_code: int, *, interim: bool) -> int:
-    """Return ``status_code`` as a plain int, refusing what is none or lies outside its kind's range (RFC 9110 §15)."""
+    """Return ``status_code`` as a plain int, refusing what is none or lies outside its kind's range (RFC 9110
+    §15)."""
     low, high = (100, 199) if interim else (200, 999)
     if type(status_code) is int and low <= status_code <= high:
         return status_code
@@ -217,20 +239,28 @@ def checked_status(status_code: int, *, interim: bool) -> int:
     if not low <= status_code <= high:
         kind = "an interim" if interim else "a final"
         raise LocalProtocolError(
-            f"status code {int(status_code)}, expected {low}-{high} for {kind} response", section="RFC 9110 §15"
+            f"status code {int(status_code)}, expected {low}-{high} for {kind} response",
+            section="RFC 9110 §15",
         )
     return int(status_code)
 
 
-def check_reason(reason: bytes) -> None:
-    """Refuse a reason phrase with control characters (RFC 9112 §4): CR and LF would begin another line."""
-    if 0 in reason.translate(VALUE_MARKS):
-        raise LocalProtocolError(f"illegal reason phrase {shown(reason)}, expected no control characters", section="RFC 9112 §4")
+def checked_reason(reason: bytes | str) -> bytes:
+    """Return a reason phrase as bytes, refusing control characters (RFC 9112 §4): CR and LF would begin
+    another line."""
+    phrase = as_bytes(reason)
+    if 0 in phrase.translate(VALUE_MARKS):
+        raise LocalProtocolError(
+            f"illegal reason phrase {shown(phrase)}, expected no control characters", section="RFC 9112 §4"
+        )
+    return phrase
 
 
-# The classes are frozen. Their constructors set attributes through the slots' descriptors, which costs half of what
-# `object.__setattr__` does. The parser, which builds most events and has checked their parts, fills in a draft of the same
-# layout and then declares it to be the event: half of that again.
+_USUAL_REASONS: Final = frozenset([b"", *REASONS.values()])
+
+# The classes are frozen. Their constructors set attributes through the slots' descriptors, which costs half
+# of what `object.__setattr__` does. The parser, which builds most events and has checked their parts, fills
+# in a draft of the same layout and then declares it to be the event: half of that again.
 
 
 def _slot_setters(cls: type, *names: str) -> list[Callable[[Any, Any], None]]:
@@ -243,6 +273,9 @@ _status, _fields, _response_version, _reason = _slot_setters(
 )
 _data, _start, _end, _extension = _slot_setters(Data, "data", "chunk_start", "chunk_end", "chunk_extension")
 (_trailers,) = _slot_setters(EndOfMessage, "headers")
+
+
+_DATA_DEFAULTS: Final = {"chunk_start": False, "chunk_end": False, "chunk_extension": b""}
 
 
 class _RequestDraft(Event):
@@ -265,7 +298,8 @@ def request_event(method: bytes, target: bytes, http_version: bytes, headers: He
     event.http_version = http_version
     event.headers = headers
     event.__class__ = Request
-    return cast(Request, event)
+    built: Request = event
+    return built
 
 
 def response_event(
@@ -278,7 +312,8 @@ def response_event(
     event.http_version = http_version
     event.headers = headers
     event.__class__ = InformationalResponse if status_code < 200 else Response
-    return cast(Response, event)
+    built: InformationalResponse | Response = event
+    return built
 
 
 def data_event(data: bytes, chunk_start: bool, chunk_end: bool, chunk_extension: bytes) -> Data:
@@ -289,4 +324,5 @@ def data_event(data: bytes, chunk_start: bool, chunk_end: bool, chunk_extension:
     event.chunk_end = chunk_end
     event.chunk_extension = chunk_extension
     event.__class__ = Data
-    return cast(Data, event)
+    built: Data = event
+    return built

@@ -1,7 +1,8 @@
 """What a header section says about its message and its connection, found once per head.
 
-Nearly every head says one of a few things here, so `Facts` are shared objects, never changed once made. The one fact that
-differs from message to message, the length of the body, is kept beside them (`Headers.content_length`).
+Nearly every head says one of a few things here, so `Facts` are shared objects, never changed once made. The
+one fact that differs from message to message, the length of the body, is kept beside them
+(`Headers.content_length`).
 """
 
 from __future__ import annotations
@@ -25,11 +26,21 @@ class Facts:
       close, keep_alive: the connection options of RFC 9112 §9.3.
       expect_continue: Expect holds 100-continue and nothing else (RFC 9110 §10.1.1).
       unknown_expectation: an Expect with anything else, or None.
-      upgrade: the Upgrade field's value, when the connection option says that it counts (RFC 9110 §7.8); else None.
-      usual: nothing of the above but perhaps `keep_alive`: in HTTP/1.1 the length of the body is all there is to know.
+      upgrade: the Upgrade field's value, when the connection option says that it counts (RFC 9110 §7.8); else
+        None.
+      usual: nothing of the above but perhaps `keep_alive`: in HTTP/1.1 the length of the body is all there is
+        to know.
     """
 
-    __slots__ = ("chunked", "close", "expect_continue", "keep_alive", "unknown_expectation", "upgrade", "usual")
+    __slots__ = (
+        "chunked",
+        "close",
+        "expect_continue",
+        "keep_alive",
+        "unknown_expectation",
+        "upgrade",
+        "usual",
+    )
 
     def __init__(
         self,
@@ -100,7 +111,7 @@ def length_in(value: bytes, error: type[ProtocolError]) -> int:
     """
     if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
         raise error(
-            f"malformed or repeated Content-Length {shown(value)}, expected at most {MAX_LENGTH_DIGITS} digits, once",
+            f"malformed or repeated Content-Length {shown(value)}, expected 1 to {MAX_LENGTH_DIGITS} digits",
             section="RFC 9112 §6.3",
         )
     return int(value)

@@ -1,13 +1,12 @@
 """Where a message body ends: RFC 9112 §6.3, as pure functions of the head.
 
-Message length is where smuggling lives, so it is decided here once, for both directions, and nowhere else. A framing is a
-length in bytes, or one of the two named values below.
+Message length is where smuggling lives, so it is decided here once, for both directions, and nowhere else. A
+framing is a length in bytes, or one of the two named values below.
 """
 
 from __future__ import annotations
 
 from typing import Final
-
 
 CHUNKED: Final = -1
 CLOSE_DELIMITED: Final = -2
@@ -22,7 +21,8 @@ def request_framing(chunked: bool, content_length: int | None) -> int:
 
 
 def framed_regardless(request_method: bytes | None, status_code: int) -> bool:
-    """Tell whether a response has neither body nor framing fields; such fields in it are to be ignored (RFC 9112 §6.3).
+    """Tell whether a response has neither body nor framing fields; such fields in it are to be ignored (RFC
+    9112 §6.3).
 
     The answers to HEAD and the 304 have no body either, but their fields tell what another answer would have.
     """
@@ -40,7 +40,8 @@ def response_framing(
     # 1. and 2. No body, whatever the fields say.
     if request_method == b"HEAD" or status_code == 304 or framed_regardless(request_method, status_code):
         return 0
-    # 3. and 4. The coding overrides a length; both together were refused before, unless a leniency dropped the length.
+    # 3. and 4. The coding overrides a length; both together were refused before, unless a leniency dropped
+    # the length.
     if chunked:
         return CHUNKED
     # 6. A valid length.

@@ -1,7 +1,7 @@
 """Heads: the start line and header section of one message, taken apart and judged.
 
-This is the hot path of every exchange. It splits with the methods of bytes, each of which runs at C speed, and leaves it to
-the error paths to find out what exactly was wrong.
+This is the hot path of every exchange. It splits with the methods of bytes, each of which runs at C speed,
+and leaves it to the error paths to find out what exactly was wrong.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ from ._headers import Headers, Pair
 from ._rules import Rules
 from ._section import find_bare_lf, parse_fields
 
-_METHODS: Final = frozenset([b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"])
+_METHODS: Final = frozenset(
+    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"]
+)
 _NO_FIELDS: Final = Headers()
 _FIRST_BYTES: Final = frozenset(TOKEN_BYTES)
 _SLASH: Final = 0x2F
-# A field block longer than this is not remembered: it would be held for as long as the connection lives. Arbitrary: a
-# browser's fields come to half of it.
+# A field block longer than this is not remembered: it would be held for as long as the connection lives.
+# Arbitrary: a browser's fields come to half of it.
 _REMEMBERED_BYTES: Final = 1024
 
-# A request's method, target, version and header section; a response's status, reason, version and header section.
+# A request's method, target, version and header section; a response's status, reason, version and header
+# section.
 RequestParts: TypeAlias = tuple[bytes, bytes, bytes, Headers]
 ResponseParts: TypeAlias = tuple[int, bytes, bytes, Headers]
 
@@ -93,7 +96,8 @@ class ResponseHead:
       reason: the reason phrase as written, often empty.
       http_version: ``b"1.1"`` or ``b"1.0"``.
       headers: the header section.
-      framing: how the body ends: a length in bytes, `CHUNKED`, or `CLOSE_DELIMITED`; 0 for an interim response.
+      framing: how the body ends: a length in bytes, `CHUNKED`, or `CLOSE_DELIMITED`; 0 for an interim
+        response.
     """
 
     __slots__ = ("framing", "headers", "http_version", "reason", "status_code")
@@ -129,7 +133,8 @@ class HeadParser:
     """
 
     __slots__ = (
-        "_block", "_headers", "_host", "_known_lines", "_max_fields", "_max_target_bytes", "_rules", "_target_marks",
+        "_block", "_headers", "_host", "_known_lines", "_max_fields", "_max_target_bytes", "_rules",
+        "_target_marks",
     )  # fmt: skip
 
     def __init__(self, rules: Rules) -> None:
@@ -153,7 +158,11 @@ class HeadParser:
             method, target, version = start_line.split(b" ")
             if method not in _METHODS:
                 check_method(method, RemoteProtocolError)
-            if 0 in target.translate(self._target_marks) or not 0 < len(target) <= self._max_target_bytes:
+            if (
+                0 in target.translate(self._target_marks)
+                or not target
+                or len(target) > self._max_target_bytes
+            ):
                 raise self._target_error(target)
             http_version = b"1.1" if version == b"HTTP/1.1" else self._version(version, start_line)
             if target[0] != _SLASH or method == b"CONNECT":
@@ -183,13 +192,15 @@ class HeadParser:
             match = STATUS_LINE.fullmatch(start_line)
             if match is None:
                 raise RemoteProtocolError(
-                    f"malformed status line {shown(start_line)}, expected version, status of three digits and reason",
+                    f"malformed status line {shown(start_line)}, expected version, three digits and reason",
                     section="RFC 9112 §4",
                 )
             version, digits, reason = match.groups(b"")
             status = int(digits)
             http_version = b"1.1" if version == b"HTTP/1.1" else self._version(version, start_line)
-            headers = self._parsed(block)
+            headers = _NO_FIELDS
+            if block:
+                headers = parse_fields(block, self._rules, self._max_fields, self._known_lines)
             if framed_regardless(request_method, status):
                 by_name = headers.by_name
                 headers.facts = gathered(
@@ -205,28 +216,33 @@ class HeadParser:
 
     def _request_fields(self, block: bytes) -> Headers:
         """Return the header section in ``block``, taken apart and judged, and remember it."""
-        headers = self._parsed(block)
-        by_name = headers.by_name
-        if not by_name.keys().isdisjoint(TELLING):
+        if not block:
+            self._host = None
+            return _NO_FIELDS
+        headers = parse_fields(block, self._rules, self._max_fields, self._known_lines)
+        by_name = dict(headers.items)
+        if len(by_name) == len(headers.items):
+            headers.joined = by_name
+        else:
+            by_name = headers.by_name
+        if not TELLING.isdisjoint(by_name):
             self._judge(headers)
         host = by_name.get(b"host")
-        if host != self._host or headers.repeated:
-            if host is not None:
-                _check_host(host, headers)
+        if host != self._host:
+            # Several, joined, are not well-formed: they have a space.
+            if host is not None and not is_host(host):
+                raise _host_error(host, headers)
             self._host = host
         # What is remembered was found to be right, and goes with the host above.
         self._block = block if len(block) <= _REMEMBERED_BYTES else None
         self._headers = headers
         return headers
 
-    def _parsed(self, block: bytes) -> Headers:
-        return parse_fields(block, self._rules, self._max_fields, self._known_lines) if block else _NO_FIELDS
-
     def _judge(self, headers: Headers) -> None:
         """Find what new header fields say, and refuse what could be framed in two ways (RFC 9112 §6.3)."""
-        by_name = headers.by_name
         if self._rules.repeated_length:
             _merge_lengths(headers)
+        by_name = headers.by_name
         headers.facts = facts = gathered(by_name, RemoteProtocolError)
         length = by_name.get(b"content-length")
         if length is not None:
@@ -287,14 +303,17 @@ class HeadParser:
 
 
 def check_first_byte(byte: int, *, request: bool) -> None:
-    """Refuse what cannot begin a head by its first byte, so that a peer of another protocol is not waited for."""
+    """Refuse what cannot begin a head by its first byte, so that a peer of another protocol is not waited
+    for."""
     if request:
         if byte in _FIRST_BYTES:
             return
     elif byte == 0x48:  # "H"
         return
     if byte == 0x16 or (byte == 0x15 and not request):
-        raise RemoteProtocolError("the peer speaks TLS on a plain connection, expected HTTP", section="RFC 8446 §5.1")
+        raise RemoteProtocolError(
+            "the peer speaks TLS on a plain connection, expected HTTP", section="RFC 8446 §5.1"
+        )
     kind, rule = ("request", "RFC 9112 §3") if request else ("response", "RFC 9112 §4")
     raise RemoteProtocolError(f"byte {bytes([byte])!r} where a {kind} should begin", section=rule)
 
@@ -311,7 +330,9 @@ def response_too_long(head: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"response head does not end within {len(head)} bytes", 431)
 
 
-def _first_error(section: bytes, exc: ValueError | RemoteProtocolError, *, request: bool) -> RemoteProtocolError:
+def _first_error(
+    section: bytes, exc: ValueError | RemoteProtocolError, *, request: bool
+) -> RemoteProtocolError:
     """Return what is wrong with a head by the order in which its bytes would have told (see `_section`)."""
     try:
         check_first_byte(section[0], request=request)
@@ -323,23 +344,29 @@ def _first_error(section: bytes, exc: ValueError | RemoteProtocolError, *, reque
     return exc if isinstance(exc, RemoteProtocolError) else _request_line_error(section.partition(CRLF)[0])
 
 
-def _check_host(host: bytes, headers: Headers) -> None:
-    if b"host" in headers.repeated:
-        raise RemoteProtocolError(f"more than one Host field: {shown(host)}, expected one", section="RFC 9112 §3.2")
-    if not is_host(host):
-        raise RemoteProtocolError(f"malformed Host {shown(host)}, expected host or host:port", section="RFC 9110 §7.2")
+def _host_error(host: bytes, headers: Headers) -> RemoteProtocolError:
+    if len(headers.get_all(b"host")) > 1:
+        return RemoteProtocolError(
+            f"more than one Host field: {shown(host)}, expected one", section="RFC 9112 §3.2"
+        )
+    return RemoteProtocolError(
+        f"malformed Host {shown(host)}, expected host or host:port", section="RFC 9110 §7.2"
+    )
 
 
 def _refuse_coding_in_1_0(facts: Facts) -> None:
     if facts.chunked:
-        raise RemoteProtocolError("Transfer-Encoding in an HTTP/1.0 message, expected Content-Length or none", section="RFC 9112 §6.1")
+        raise RemoteProtocolError(
+            "Transfer-Encoding in an HTTP/1.0 message, expected Content-Length or none",
+            section="RFC 9112 §6.1",
+        )
 
 
 def _request_line_error(line: bytes) -> RemoteProtocolError:
     if line.count(b" ") == 1 and is_token(line.partition(b" ")[0]):
         what = f"request line {shown(line)} without a version (HTTP/0.9)"
     else:
-        what = f"malformed request line {shown(line)}, expected method, target and version with one space between"
+        what = f"malformed request line {shown(line)}, expected method, target, version with a space between"
     return RemoteProtocolError(what, section="RFC 9112 §3")
 
 

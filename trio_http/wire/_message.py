@@ -1,7 +1,7 @@
 """The message face: whole heads and whole messages in one step, for programs that care about time.
 
-It stands on the same engine as the h11 face and makes the same decisions; it only leaves out the events between. Server and
-client of this package use it.
+It stands on the same engine as the h11 face and makes the same decisions; it only leaves out the events
+between. Server and client of this package use it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import ParamSpec, TypeVar
 from ._body import NO_BODY, BodyReader
 from ._engine import Engine
 from ._errors import LocalProtocolError, RemoteProtocolError
-from ._events import check_hosts, check_reason, checked_status
+from ._events import check_hosts, checked_reason, checked_status
 from ._facts import FRAMING, NO_FACTS
 from ._framing import response_framing
-from ._grammar import as_bytes, check_method, check_target
+from ._grammar import REASONS, as_bytes, check_method, check_target
 from ._head import RequestHead, ResponseHead
 from ._headers import Headers, HeadersInput
 from ._limits import STRICT, Leniency, Limits
 from ._sentinels import ERROR, NEED_DATA, SEND_BODY, Sentinel
 from ._state import State
-from ._writers import REASONS, STATUS_LINES
+from ._writers import STATUS_LINES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +30,9 @@ _EMPTY = Headers()
 _DEFAULT_LIMITS = Limits()
 
 _PLAIN_STATUS_LINES = {
-    status: line for status, line in STATUS_LINES.items() if status >= 200 and status not in (204, 304)
+    status: STATUS_LINES[status, reason]
+    for status, reason in REASONS.items()
+    if status >= 200 and status not in (204, 304)
 }
 
 # Methods whose request says so when it has no content: they anticipate some (RFC 9110 §8.6).
@@ -56,18 +58,19 @@ class MessageConnection(Engine):
     ) -> None:
         super().__init__(our_role, limits, lenient)
 
-    # -- receiving ---------------------------------------------------------------------------------------------------
+    # -- receiving -------------------------------------------------------------------------------------------
 
     def next_head(self) -> RequestHead | ResponseHead | type[Sentinel]:
         """Return the next head that the received bytes make up.
 
         Returns:
-          A `RequestHead` for a server, a `ResponseHead` for a client, interim ones too; NEED_DATA when more bytes are
-          needed first; PAUSED when the peer's bytes belong to a later exchange or to another protocol; CLOSED when the peer
-          has ended the connection where it may.
+          A `RequestHead` for a server, a `ResponseHead` for a client, interim ones too; NEED_DATA when more
+          bytes are needed first; PAUSED when the peer's bytes belong to a later exchange or to another
+          protocol; CLOSED when the peer has ended the connection where it may.
 
         Raises:
-          RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each further call raises.
+          RemoteProtocolError: the peer broke the protocol or a limit. Its state is ERROR now, and each
+            further call raises.
           LocalProtocolError: the body of the last message was not read to its end.
         """
         joint = self._state
@@ -92,11 +95,15 @@ class MessageConnection(Engine):
             self._fail(ours=False)
             raise
 
-    def _response_head(self, status_code: int, reason: bytes, http_version: bytes, headers: Headers) -> ResponseHead:
+    def _response_head(
+        self, status_code: int, reason: bytes, http_version: bytes, headers: Headers
+    ) -> ResponseHead:
         framing = 0
         if self._state.server is SEND_BODY:  # else what came was interim, or a switch of protocols
             facts = headers.facts
-            framing = response_framing(self._request_method, status_code, facts.chunked, headers.content_length)
+            framing = response_framing(
+                self._request_method, status_code, facts.chunked, headers.content_length
+            )
             if framing == 0:
                 self._end_theirs()
         return ResponseHead(status_code, reason, http_version, headers, framing)
@@ -105,12 +112,13 @@ class MessageConnection(Engine):
         """Return the next piece of the body under way.
 
         Returns:
-          Bytes, at least one: all that is here, however many chunks it came in; ``b""`` when the body is complete, and the
+          Bytes, at least one: all that is here, however many chunks it came in; ``b""`` when the body is
+            complete, and the
           message with it; NEED_DATA when more bytes are needed first.
 
         Raises:
-          RemoteProtocolError: the peer broke the framing, or ended the connection within the body. What came before was
-            returned before.
+          RemoteProtocolError: the peer broke the framing, or ended the connection within the body. What came
+            before was returned before.
           LocalProtocolError: no body is under way.
         """
         joint = self._state
@@ -151,7 +159,7 @@ class MessageConnection(Engine):
         """The trailer section of the message that came last; empty before its end, and without one."""
         return self._trailers
 
-    # -- sending -----------------------------------------------------------------------------------------------------
+    # -- sending ---------------------------------------------------------------------------------------------
 
     def send_request(
         self, method: bytes | str, target: bytes | str, headers: HeadersInput, content: bytes | None = None
@@ -161,12 +169,13 @@ class MessageConnection(Engine):
         Args:
           method, target: as they shall stand on the wire.
           headers: the header section, with a Host.
-          content: the whole body, which completes the message; a Content-Length is added when no framing field is there
-            and either the content or the method asks for one. None: the head alone, and the body follows by its framing.
+          content: the whole body, which completes the message; a Content-Length is added when no framing
+            field is there and either the content or the method asks for one. None: the head alone, and the
+            body follows by its framing.
 
         Raises:
-          LocalProtocolError: a part breaks the grammar, and the connection is as it was; or the message may not be sent
-            now or contradicts itself, and our state is ERROR. Nothing was written.
+          LocalProtocolError: a part breaks the grammar, and the connection is as it was; or the message may
+            not be sent now or contradicts itself, and our state is ERROR. Nothing was written.
         """
         method, target = as_bytes(method), as_bytes(target)
         if type(headers) is not Headers:
@@ -200,15 +209,16 @@ class MessageConnection(Engine):
         Args:
           status_code: below 200 for an interim response, which has no content.
           headers: the header section.
-          content: the whole body, which completes the message; a Content-Length is added when no framing field is there.
-            The answer to HEAD has the length and not the content. None: the head alone, and the body follows.
+          content: the whole body, which completes the message; a Content-Length is added when no framing
+            field is there. The answer to HEAD has the length and not the content. None: the head alone, and
+            the body follows.
           reason: the reason phrase; None for the registered one.
-          common: field lines to add unless ``headers`` has the name; each name once. Made to be the same object for many
-            responses.
+          common: field lines to add unless ``headers`` has the name; each name once. Made to be the same
+            object for many responses.
 
         Raises:
-          LocalProtocolError: a part breaks the grammar, and the connection is as it was; or the message may not be sent
-            now or contradicts itself, and our state is ERROR. Nothing was written.
+          LocalProtocolError: a part breaks the grammar, and the connection is as it was; or the message may
+            not be sent now or contradicts itself, and our state is ERROR. Nothing was written.
         """
         if type(headers) is not Headers:
             headers = Headers(headers)
@@ -230,7 +240,7 @@ class MessageConnection(Engine):
             and common.content_length is None
         ):
             # The usual response, by the shortest way; the longer one below makes the same of it.
-            if not common.by_name.keys().isdisjoint(headers.by_name):
+            if common.block and not common.by_name.keys().isdisjoint(headers.by_name):
                 common = _missing(common, headers)
             self._state = answered
             self._waiting_for_100 = False
@@ -241,12 +251,11 @@ class MessageConnection(Engine):
                 len(content),
                 content,
             )
-        if common:
+        if common.items:
             missing = _missing(common, headers)
             headers = Headers([*headers.raw_items(), *missing.raw_items()])
-        status_code = checked_status(status_code, interim=isinstance(status_code, int) and status_code < 200)
-        phrase = REASONS.get(status_code, b"") if reason is None else as_bytes(reason)
-        check_reason(phrase)
+        status_code = checked_status(status_code, interim=_is_interim(status_code))
+        phrase = REASONS.get(status_code, b"") if reason is None else checked_reason(reason)
         if status_code < 200:
             if content:
                 raise LocalProtocolError("an interim response has no content", section="RFC 9110 §15.2")
@@ -261,7 +270,9 @@ class MessageConnection(Engine):
         head = self._give_response_head(status_code, reason, headers)
         if self.our_state is not SEND_BODY:  # a switch to another protocol, by CONNECT
             if content:
-                raise LocalProtocolError("the answer that opens a tunnel has no content", section="RFC 9110 §9.3.6")
+                raise LocalProtocolError(
+                    "the answer that opens a tunnel has no content", section="RFC 9110 §9.3.6"
+                )
             return head
         body = self._give_data(content) if content and self._request_method != b"HEAD" else []
         return b"".join([head, *body, self._give_end(_EMPTY)])
@@ -281,7 +292,8 @@ class MessageConnection(Engine):
           trailers: the trailer section; needs the chunked coding.
 
         Raises:
-          LocalProtocolError: no message is under way, or its body is short of its declared length. Our state is ERROR.
+          LocalProtocolError: no message is under way, or its body is short of its declared length. Our state
+            is ERROR.
         """
         trailers = trailers if isinstance(trailers, Headers) else Headers(trailers)
         return self._sent(self._give_end, trailers)
@@ -299,6 +311,9 @@ class MessageConnection(Engine):
             self._fail(ours=True)
             raise
 
+
+def _is_interim(status_code: object) -> bool:
+    return isinstance(status_code, int) and status_code < 200
 
 
 def _missing(common: Headers, headers: Headers) -> Headers:

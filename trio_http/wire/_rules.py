@@ -13,7 +13,8 @@ class Rules:
       limits: the bounds.
       value_marks, target_marks: tables that mark the bytes allowed in field values and targets.
       unfold: folded field lines are joined. A server does so only if told; a client must (RFC 9112 §5.2).
-      bare_lf, repeated_length, both_framings, minor_version, chunk_size_whitespace, unknown_expectation: as `Leniency`.
+      bare_lf, repeated_length, both_framings, minor_version, chunk_size_whitespace, unknown_expectation: as
+        `Leniency`.
     """
 
     __slots__ = (

@@ -1,8 +1,9 @@
 """Sections of field lines: finding where one ends, and taking it apart.
 
-The verdict on a section must not depend on how its bytes arrived. So whatever is refused before a section is complete is
-refused at a position, and a position that comes first wins, whether the section is here whole or in part: the first byte,
-then a bare LF, then the limit. Everything else is judged only when the section is complete.
+The verdict on a section must not depend on how its bytes arrived. So whatever is refused before a section is
+complete is refused at a position, and a position that comes first wins, whether the section is here whole or
+in part: the first byte, then a bare LF, then the limit. Everything else is judged only when the section is
+complete.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any, Final
 
 from ._buffer import ReceiveBuffer
 from ._errors import RemoteProtocolError, shown
+from ._facts import NO_FACTS
 from ._grammar import CRLF, KNOWN_NAMES, fold_name
-from ._headers import Headers, Pair, received_headers
+from ._headers import Headers, Pair
 from ._rules import Rules
 
-# What one connection remembers of its peer's field lines: enough for a browser's, which has about 15 of up to 130 bytes,
-# and at most 16 KiB for one that never repeats itself.
+# What one connection remembers of its peer's field lines: enough for a browser's, which has about 15 of up to
+# 130 bytes, and at most 16 KiB for one that never repeats itself.
 KNOWN_LINES: Final = 64
 KNOWN_LINE_BYTES: Final = 256
 
@@ -26,6 +28,7 @@ _WHITESPACE: Final = frozenset([b" ", b"\t"])
 _SECTION_END: Final = b"\r\n\r\n"
 _LENIENT_END: Final = re.compile(rb"\n\r?\n")
 _LENIENT_LINE_END: Final = re.compile(rb"\r?\n")
+_new: Final[Callable[[type[Headers]], Headers]] = object.__new__
 
 
 def take_section(
@@ -35,7 +38,8 @@ def take_section(
 
     Args:
       limit: the most bytes it may have, the empty line included.
-      too_long: makes the error for a section that does not end within ``limit``, from its first ``limit`` bytes.
+      too_long: makes the error for a section that does not end within ``limit``, from its first ``limit``
+        bytes.
 
     Returns:
       The section's lines, joined by CRLF; None while its end is not here.
@@ -50,9 +54,9 @@ def take_section(
     else:
         end = data.find(_SECTION_END, max(start, buffer.scanned - 3), start + limit)
         if end >= 0:
-            section = data[start:end]
+            lines = data[start:end]
             buffer.pos = buffer.scanned = end + 4
-            return section if isinstance(section, bytes) else bytes(section)
+            return bytes(lines)  # which copies only what is none yet
         refuse_bare_lf(buffer, start + limit)
     if len(data) - start >= limit:
         raise too_long(bytes(memoryview(data)[start : start + limit]))
@@ -73,7 +77,8 @@ def refuse_bare_lf(buffer: ReceiveBuffer, end: int) -> None:
 def find_bare_lf(section: bytes) -> RemoteProtocolError | None:
     """Return the error for the first LF in ``section`` that ends a line alone, or None without one.
 
-    A section that arrives in parts is refused at that LF, so it outranks whatever else is wrong with a whole one.
+    A section that arrives in parts is refused at that LF, so it outranks whatever else is wrong with a whole
+    one.
     """
     if section.count(b"\n") == section.count(CRLF):
         return None
@@ -84,7 +89,8 @@ def find_bare_lf(section: bytes) -> RemoteProtocolError | None:
 
 
 def bare_lf_error(data: bytes, section: str = "RFC 9112 §2.2") -> RemoteProtocolError:
-    """Return the error for ``data``, whose last byte is an LF that ends a line alone; ``section`` is the rule broken."""
+    """Return the error for ``data``, whose last byte is an LF that ends a line alone; ``section`` is the rule
+    broken."""
     line = data[data.rfind(b"\n", 0, -1) + 1 :]
     return RemoteProtocolError(f"line {shown(line)} ends in LF, expected CRLF", section=section)
 
@@ -95,28 +101,37 @@ def parse_fields(section: bytes, rules: Rules, most: int, known: dict[bytes, Pai
     Args:
       section: the lines, joined by CRLF; not empty.
       most: field lines allowed; more is 431.
-      known: lines that were taken apart before, each with its pair. Most peers say most things again and again; looking a
-        line up costs a fifth of taking it apart. New lines are added to it, within bounds.
+      known: lines that were taken apart before, each with its pair. Most peers say most things again and
+        again; looking a line up costs a fifth of taking it apart. New lines are added to it, within bounds.
+
+    Returns:
+      The fields; what they say of framing and connection is for the caller to judge.
     """
     lines = section.split(CRLF)
     if len(lines) > most:
         raise RemoteProtocolError(f"{len(lines)} field lines, at most {most} are allowed", 431)
     items: list[Any] = list(map(known.get, lines))
-    for index, item in enumerate(items):
+    for at, item in enumerate(items):
         if item is None:
-            line = lines[index]
+            line = lines[at]
             name, colon, value = line.partition(b":")
             lower = KNOWN_NAMES.get(name) or fold_name(name)
             if lower is None or not colon or 0 in line.translate(rules.value_marks):
-                if line[:1] in _WHITESPACE and index > 0 and rules.unfold:
+                if line[:1] in _WHITESPACE and at > 0 and rules.unfold:
                     return parse_fields(_unfolded(lines), rules, most, known)
-                raise _line_error(line, index, rules)
-            items[index] = item = (lower, value.strip(b" \t"))
+                raise _line_error(line, at, rules)
+            items[at] = item = (lower, value.strip(b" \t"))
             if len(line) <= KNOWN_LINE_BYTES:
                 if len(known) >= KNOWN_LINES:
                     known.clear()
                 known[line] = item
-    return received_headers(items, lines)
+    # Not by the constructor: all that it would check is known.
+    headers = _new(Headers)
+    headers.items = items
+    headers.lines = lines
+    headers.facts = NO_FACTS
+    headers.block = headers.content_length = headers.joined = None
+    return headers
 
 
 def _unfolded(lines: list[bytes]) -> bytes:
@@ -145,7 +160,9 @@ def _line_error(line: bytes, number: int, rules: Rules) -> RemoteProtocolError:
         return RemoteProtocolError(f"{what} in the field line {shown(line)}", section=rule)
     if line[:1] in _WHITESPACE:
         if number == 0:
-            return RemoteProtocolError(f"whitespace before the first field line {shown(line)}", section="RFC 9112 §2.2")
+            return RemoteProtocolError(
+                f"whitespace before the first field line {shown(line)}", section="RFC 9112 §2.2"
+            )
         return RemoteProtocolError(f"folded field line {shown(line)}", section="RFC 9112 §5.2")
     if not colon:
         return RemoteProtocolError(f"field line {shown(line)} without a colon", section="RFC 9112 §5")

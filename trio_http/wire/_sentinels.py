@@ -13,13 +13,16 @@ class Sentinel(type):
     """The kind of every mark: a class that is its own instance, and prints as its bare name."""
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
-        type.__init__(cls, name, bases, namespace)  # not super(): `cls` is a subclass of Sentinel too, which misleads it
-        cls.__class__ = cls  # the step that makes `type(mark) is mark` true
+        # Not super(): `cls` is a subclass of Sentinel too, which misleads it.
+        type.__init__(cls, name, bases, namespace)
+        itself: Any = cls
+        itself.__class__ = cls  # the step that makes `type(mark) is mark` true
 
     def __repr__(cls) -> str:
         return cls.__name__
 
-    # Pickles and copies as a reference to the module's name, like any class; two copies of a mark cannot come about.
+    # Pickles and copies as a reference to the module's name, like any class; two copies of a mark cannot come
+    # about.
 
 
 class CLIENT(Sentinel, metaclass=Sentinel):

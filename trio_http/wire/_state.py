@@ -1,13 +1,14 @@
 """The state of both sides of a connection, and how events change it.
 
-Two rules for this file. Everything that may change a state stands here, and as data. And it does not know which side we
-play: both sides' events go through the same tables, so that what we demand of the peer we demand of ourselves.
+Two rules for this file. Everything that may change a state stands here, and as data. And it does not know
+which side we play: both sides' events go through the same tables, so that what we demand of the peer we
+demand of ourselves.
 
-There are two coupled machines, the client's and the server's, and two facts that they share: whether the connection may
-live on (it never comes back), and which switches of protocol the request has proposed. An event moves its own side
-(`EVENT_TRIGGERED`); then the pair may settle further, since each side's end bears on the other (`_settled`). As there are
-few combinations, all that can be reached are built at import as a graph of `JointState` nodes: handling an event is one
-look-up, and what is not in it is forbidden.
+There are two coupled machines, the client's and the server's, and two facts that they share: whether the
+connection may live on (it never comes back), and which switches of protocol the request has proposed. An
+event moves its own side (`EVENT_TRIGGERED`); then the pair may settle further, since each side's end bears on
+the other (`_settled`). As there are few combinations, all that can be reached are built at import as a graph
+of `JointState` nodes: handling an event is one look-up, and what is not in it is forbidden.
 """
 
 from __future__ import annotations
@@ -96,12 +97,15 @@ STATE_TRIGGERED: Final[dict[tuple[State, State], tuple[State, State]]] = {
 NO_PROPOSALS: Final[frozenset[State]] = frozenset()
 
 
-def _settled(client: State, server: State, keep_alive: bool, proposals: frozenset[State]) -> tuple[State, State]:
+def _settled(
+    client: State, server: State, keep_alive: bool, proposals: frozenset[State]
+) -> tuple[State, State]:
     """Return where a pair of states comes to rest."""
     while True:
         before = client, server
         if proposals and client is DONE:
-            client = MIGHT_SWITCH_PROTOCOL  # before the rule on keep-alive: a switch may still happen on such a connection
+            # Before the rule on keep-alive: a switch may still happen on such a connection.
+            client = MIGHT_SWITCH_PROTOCOL
         elif not proposals and client is MIGHT_SWITCH_PROTOCOL:
             client = DONE
         if not keep_alive:
@@ -123,14 +127,15 @@ class JointState:
       not_persistent: the node in which `keep_alive` is off.
       proposing: a switch to the node in which it is proposed.
       next_cycle: the node of the next exchange, or None while it cannot begin.
-      requested: the node behind a request that proposes nothing and lets the connection live on; None unless one may come.
-      answered: the node behind a whole final response; None unless one may be sent, and the connection may live on as far
-        as anybody has said: then nothing about closing has to stand in it.
+      requested: the node behind a request that proposes nothing and lets the connection live on; None unless
+        one may come.
+      answered: the node behind a whole final response; None unless one may be sent, and the connection may
+        live on as far as anybody has said: then nothing about closing has to stand in it.
     """
 
     __slots__ = (
-        "answered", "by_client", "by_server", "client", "keep_alive", "next_cycle", "not_persistent", "proposals",
-        "proposing", "requested", "server",
+        "answered", "by_client", "by_server", "client", "keep_alive", "next_cycle", "not_persistent",
+        "proposals", "proposing", "requested", "server",
     )  # fmt: skip
 
     def __init__(self, client: State, server: State, keep_alive: bool, proposals: frozenset[State]) -> None:
@@ -176,7 +181,9 @@ def _graph() -> JointState:
         for cause, state in EVENT_TRIGGERED[SERVER][server].items():
             if cause in (SWITCH_UPGRADE, SWITCH_CONNECT) and cause not in proposals:
                 continue
-            left = NO_PROPOSALS if cause is Response else proposals  # a final response declines what it does not accept
+            left = (
+                NO_PROPOSALS if cause is Response else proposals
+            )  # a final response declines what it does not accept
             here.by_server[cause] = node(client, state, keep, left)
         here.by_client[FAILED] = node(ERROR, server, keep, proposals)
         here.by_server[FAILED] = node(client, ERROR, keep, proposals)

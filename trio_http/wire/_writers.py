@@ -1,32 +1,27 @@
 """Heads and bodies as they go out.
 
-What is written was checked when it was built (`Headers`, the events) or is checked by the engine, so a writer only joins. A
-body writer stands guard over its framing: it refuses what would make the peer read another message than ours.
+What is written was checked when it was built (`Headers`, the events) or is checked by the engine, so a writer
+only joins. A body writer stands guard over its framing: it refuses what would make the peer read another
+message than ours.
 """
 
 from __future__ import annotations
 
-import http
 from typing import Any, Final
 
 from ._errors import LocalProtocolError
-from ._grammar import CRLF, NO_TRAILER_NAMES
+from ._grammar import CRLF, NO_TRAILER_NAMES, REASONS
 from ._headers import Headers
 
-REASONS: Final[dict[int, bytes]] = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
-
-def _status_line(status_code: int, reason: bytes) -> bytes:
+def status_line(status_code: int, reason: bytes) -> bytes:
     """Return a status line with its CRLF; the space before an empty reason stays (RFC 9112 §4)."""
     return b"HTTP/1.1 %d %s\r\n" % (status_code, reason)
 
 
-STATUS_LINES: Final[dict[int, bytes]] = {
-    status: _status_line(status, reason) for status, reason in REASONS.items()
-}
 # Nearly every response has the registered reason or none; to look its line up costs a third of writing it.
-_USUAL_LINES: Final[dict[tuple[int, bytes], bytes]] = {
-    (status, reason): _status_line(status, reason)
+STATUS_LINES: Final[dict[tuple[int, bytes], bytes]] = {
+    (status, reason): status_line(status, reason)
     for status, phrase in REASONS.items()
     for reason in (phrase, b"")
 }
@@ -36,15 +31,10 @@ def write_request_head(method: bytes, target: bytes, block: bytes) -> bytes:
     """Return the head of a request (RFC 9112 §3), its field lines given as a block."""
     if block[:5].lower() != b"host:":
         # RFC 9110 §7.2 wants Host first. A stable sort leaves the order of all others as it is.
-        lines = block.splitlines(keepends=True)
-        block = b"".join(sorted(lines, key=lambda line: line[:5].lower() != b"host:"))
+        lines: list[bytes] = block.splitlines(keepends=True)
+        lines.sort(key=lambda line: line[:5].lower() != b"host:")
+        block = b"".join(lines)
     return b"%s %s HTTP/1.1\r\n%s\r\n" % (method, target, block)
-
-
-def write_response_head(status_code: int, reason: bytes, block: bytes) -> bytes:
-    """Return the head of a response (RFC 9112 §4), its field lines given as a block."""
-    line = _USUAL_LINES.get((status_code, reason)) or _status_line(status_code, reason)
-    return line + block + CRLF
 
 
 class LengthWriter:
@@ -79,7 +69,7 @@ class LengthWriter:
                 f"too little data for the declared Content-Length: {self.left} bytes are missing",
                 section="RFC 9112 §6.2",
             )
-        if trailers:
+        if trailers.items:
             raise LocalProtocolError("trailers need the chunked coding", section="RFC 9112 §7.1.2")
         return b""
 
@@ -90,18 +80,20 @@ class ChunkedWriter:
     __slots__ = ()
 
     def data(self, data: Any) -> list[Any]:
-        """Return what to send for a piece; nothing for an empty one, since an empty chunk would end the body."""
+        """Return what to send for a piece; nothing for an empty one, since an empty chunk would end the
+        body."""
         length = len(data)
         return [b"%x\r\n" % length, data, CRLF] if length else []
 
     def end(self, trailers: Headers) -> bytes:
         """Return the last chunk with the trailer section."""
-        if not trailers:
+        if not trailers.items:
             return b"0\r\n\r\n"
         for name, _ in trailers:
             if name in NO_TRAILER_NAMES:
                 raise LocalProtocolError(
-                    f"field {name!r} in a trailer section, expected none that frames or routes", section="RFC 9110 §6.5.1"
+                    f"field {name!r} in a trailer section, expected none that frames or routes",
+                    section="RFC 9110 §6.5.1",
                 )
         return b"0\r\n%s\r\n" % (trailers.sendable().block or b"")
 
@@ -117,10 +109,11 @@ class CloseDelimitedWriter:
 
     def end(self, trailers: Headers) -> bytes:
         """Return nothing: the caller's close is the end."""
-        if trailers:
-            raise LocalProtocolError("trailers cannot be sent to an HTTP/1.0 client", section="RFC 9112 §7.1.2")
+        if trailers.items:
+            raise LocalProtocolError(
+                "trailers cannot be sent to an HTTP/1.0 client", section="RFC 9112 §7.1.2"
+            )
         return b""
 
 
 BodyWriter = LengthWriter | ChunkedWriter | CloseDelimitedWriter
-

@@ -1,0 +1,205 @@
+"""Every file in ``examples/`` is short, and is run as its reader would run it: as a program, from outside.
+
+The other end is the standard library or curl, so that what a reader sees is what is checked.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+# What a reader takes in at one look.
+MAX_LINES = 60
+# Far above what any step takes on a busy machine, far below the patience of a test run.
+SECONDS = 30
+
+
+@contextmanager
+def example(name: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run an example while the block runs; its output can be read as text."""
+    # A shell's background job ignores Ctrl-C and hands that down. A handler is not handed down: the example
+    # gets the default.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A reader's Python buffers what it writes to a pipe; in containers it is often told not to.
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    try:
+        process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / name), *args],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    # Not even an example that prints nothing can hold up the tests.
+    watchdog = threading.Timer(SECONDS, process.kill)
+    watchdog.start()
+    with process:  # at its end, the pipes are closed and the process is waited for
+        try:
+            yield process
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def first_lines(process: subprocess.Popen[str], until: str) -> list[str]:
+    """Read what an example prints, up to the line with ``until``."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if until in line:
+            return lines
+    stderr = process.stderr.read() if process.stderr is not None else ""
+    pytest.fail(f"it ended after {lines}, before it said {until!r}: {stderr}")
+
+
+@pytest.fixture
+def demo_server() -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """The running demonstration, and what it has printed."""
+    with example("demo_server.py", "0") as process:
+        yield process, first_lines(process, "Ctrl-C")
+
+
+@pytest.fixture
+def demo_url(demo_server: tuple[subprocess.Popen[str], list[str]]) -> str:
+    found = re.search(r"http://[\w.:]+", demo_server[1][0])
+    assert found is not None
+    return found[0]
+
+
+@pytest.fixture
+def connection(demo_url: str) -> Iterator[http.client.HTTPConnection]:
+    connection = http.client.HTTPConnection(demo_url.removeprefix("http://"), timeout=SECONDS)
+    yield connection
+    connection.close()
+
+
+def test_the_examples_are_those_that_are_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"demo_server.py", "fetch.py"}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_is_short(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+def test_the_demo_server_shows_its_page_to_a_browser(connection: http.client.HTTPConnection) -> None:
+    connection.request("GET", "/", headers={"User-Agent": "a <browser>"})
+    response = connection.getresponse()
+    assert response.status == 200
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    page = response.read().decode()
+    assert "<h1>It works</h1>" in page
+    assert "a &lt;browser>" in page
+
+
+def test_the_demo_server_streams_a_response_while_it_comes_to_be(
+    connection: http.client.HTTPConnection,
+) -> None:
+    connection.request("GET", "/clock")
+    response = connection.getresponse()
+    # The first second's piece is here nine seconds before the response is complete.
+    assert response.readline() == b"0 seconds\n"
+    assert response.readline() == b"1 seconds\n"
+    assert not response.isclosed()
+
+
+@pytest.mark.parametrize(
+    "content", [b"word=hello", b"x" * 300_000, [b"in ", b"pieces"]], ids=["form", "large", "chunked"]
+)
+def test_the_demo_server_echoes_what_it_is_sent(
+    content: bytes | list[bytes], connection: http.client.HTTPConnection
+) -> None:
+    connection.request("POST", "/echo", body=content, headers={"Content-Type": "text/plain"})
+    response = connection.getresponse()
+    assert response.headers["content-type"] == "text/plain"
+    assert response.read() == (content if isinstance(content, bytes) else b"".join(content))
+
+
+def test_the_demo_server_refuses_what_it_does_not_know(connection: http.client.HTTPConnection) -> None:
+    for method, path in [("GET", "/nothing"), ("GET", "/echo"), ("DELETE", "/")]:
+        connection.request(method, path)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (404, b"404 Not Found\n")
+
+
+def test_the_demo_server_ends_in_peace_by_ctrl_c(
+    demo_server: tuple[subprocess.Popen[str], list[str]], connection: http.client.HTTPConnection
+) -> None:
+    process, _ = demo_server
+    connection.request("GET", "/clock")
+    assert connection.getresponse().readline() == b"0 seconds\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=SECONDS)
+    assert (process.returncode, stderr) == (0, "")
+
+
+@pytest.mark.interop
+def test_what_the_demo_server_says_to_try_can_be_tried(
+    demo_server: tuple[subprocess.Popen[str], list[str]], program: Callable[[str], str]
+) -> None:
+    beginnings = {
+        "/": b"HTTP/1.1 200 OK\r\n",
+        "/clock": b"0 seconds\n",
+        "/echo": (ROOT / "README.md").read_bytes()[:20],
+    }
+    for command in [line.split() for line in demo_server[1] if line.startswith("curl ")]:
+        beginning = beginnings.pop(re.sub(r"http://[^/]+", "", command[-1]))
+        argv = [program("curl"), "-q", "--silent", "--no-buffer", "--max-time", str(SECONDS), *command[1:]]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(len(beginning)) == beginning
+            process.kill()
+    assert beginnings == {}
+
+
+def run_fetch(url: str) -> tuple[int, str, str]:
+    """Run the example on a URL, and return its exit code, what it printed, and what it said beside that."""
+    with example("fetch.py", url) as process:
+        stdout, stderr = process.communicate(timeout=SECONDS)
+    return process.returncode, stdout, stderr
+
+
+def test_fetch_prints_the_content_and_says_the_rest_beside_it(demo_url: str) -> None:
+    status, stdout, stderr = run_fetch(f"{demo_url}/")
+    assert status == 0, stderr
+    assert stdout.startswith("<!doctype html>")
+    assert "<h1>It works</h1>" in stdout
+    assert stderr.startswith("200 OK\n")
+    assert f"content-length: {len(stdout.encode())}\n" in stderr
+    assert f"{len(stdout.encode()):,} bytes in " in stderr
+
+
+def test_fetch_prints_the_content_as_it_comes(demo_url: str) -> None:
+    with example("fetch.py", f"{demo_url}/clock") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0 seconds\n"
+        process.kill()
+        assert "9 seconds" not in process.stdout.read()  # the last piece is nine seconds away
+
+
+def test_fetch_tells_an_error_of_the_server_by_its_exit_code(demo_url: str) -> None:
+    status, stdout, stderr = run_fetch(f"{demo_url}/nothing")
+    assert (status, stdout) == (1, "404 Not Found\n")
+    assert stderr.startswith("404 Not Found\n")
+
+
+def test_fetch_says_in_one_line_why_it_got_no_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = "http://{}:{}/".format(*listener.getsockname())
+    status, stdout, stderr = run_fetch(url)  # where nobody listens any more
+    assert (status, stdout) == (2, "")
+    assert url in stderr
+    assert stderr.count("\n") == 1
