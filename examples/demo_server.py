@@ -2,9 +2,10 @@
 
     python examples/demo_server.py [port]
 
-What it leaves out: it serves one machine's own browser, so there is no TLS, no log file, and no shutdown beyond Ctrl-C.
+It serves this machine's own browser: no TLS, no log file, and no shutdown beyond Ctrl-C.
 """
 
+import html
 import sys
 
 import trio
@@ -12,8 +13,7 @@ import trio
 import trio_http
 
 PAGE = """<!doctype html>
-<meta charset="utf-8">
-<title>trio_http</title>
+<meta charset="utf-8"><title>trio_http</title>
 <h1>It works</h1>
 <p>This page came by HTTP/1.1 over Trio. You asked with:</p>
 <pre>{user_agent}</pre>
@@ -25,7 +25,7 @@ PAGE = """<!doctype html>
 async def app(request: trio_http.Request) -> trio_http.Response | None:
     match request.method, request.path:
         case "GET" | "HEAD", "/":
-            user_agent = (request.headers.get("user-agent") or "nothing").replace("<", "&lt;")
+            user_agent = html.escape(request.headers.get("user-agent", "nothing"))
             return trio_http.Response(200, html=PAGE.format(user_agent=user_agent))
         case "GET", "/clock":
             async with request.stream_response(200, headers={"Content-Type": "text/plain"}) as body:
@@ -34,10 +34,12 @@ async def app(request: trio_http.Request) -> trio_http.Response | None:
                     await trio.sleep(1)
             return None
         case "POST", "/echo":
-            kind = request.headers.get("content-type") or "application/octet-stream"
+            kind = request.headers.get("content-type", "application/octet-stream")
+            piece = await request.body.receive_some()  # first, for a client may wait to be asked: Expect
             async with request.stream_response(200, headers={"Content-Type": kind}) as body:
-                async for piece in request.body:
+                while piece:
                     await body.send_all(piece)
+                    piece = await request.body.receive_some()
             return None
     raise trio_http.HTTPException(404)
 
@@ -45,8 +47,7 @@ async def app(request: trio_http.Request) -> trio_http.Response | None:
 async def main(port: int = 8000) -> None:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(trio_http.serve_tcp, app, port)
-        print(f"Open {server.url}/ in a browser, or try:")
-        print(f"  curl -i {server.url}/")
+        print(f"Open {server.url}/ in a browser, or try:\n  curl -i {server.url}/")
         print(f"  curl -N {server.url}/clock")
         print(f"  curl -T README.md -X POST {server.url}/echo")
         print("Ctrl-C ends it.", flush=True)

@@ -12,7 +12,7 @@ import sys
 
 import trio
 
-from trio_http.client import Client
+from trio_http import Client
 
 
 async def fetch(url: str, seconds: float) -> int:
@@ -28,9 +28,9 @@ async def fetch(url: str, seconds: float) -> int:
                     print(f"{name}: {value}", file=sys.stderr)
                 async for piece in response.body:
                     sys.stdout.buffer.write(piece)
+                    sys.stdout.buffer.flush()
                     received += len(piece)
                     limit.deadline = trio.current_time() + seconds
-    sys.stdout.buffer.flush()
     taken = trio.current_time() - started
     print(f"\n{received:,} bytes in {taken:.3f} s", file=sys.stderr)
     return 0 if response.status < 400 else 1

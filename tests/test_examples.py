@@ -102,7 +102,7 @@ def test_the_demo_server_shows_its_page_to_a_browser(connection: http.client.HTT
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     page = response.read().decode()
     assert "<h1>It works</h1>" in page
-    assert "a &lt;browser>" in page
+    assert "a &lt;browser&gt;" in page
 
 
 def test_the_demo_server_streams_a_response_while_it_comes_to_be(

@@ -122,6 +122,22 @@ async def test_a_body_may_be_closed_before_the_end_of_the_block() -> None:
         await response.body.aclose()
 
 
+async def test_closing_a_body_ends_the_read_of_another_task() -> None:
+    async with client_of(ScriptedPeer().expect_until(END).send(CHUNKED).expect_end()) as (client, _):
+        async with client.stream("GET", URL) as response, trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await response.body.receive_some()
+
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError):
+                await response.body.receive_some()
+            await response.body.aclose()
+        assert await in_pool(client) == GONE
+
+
 async def test_an_exception_of_the_block_comes_out_as_it_is() -> None:
     error = ValueError("mine")
     async with client_of(answering(OK)) as (client, _):

@@ -94,6 +94,8 @@ async def test_content_that_announces_too_much_is_413_before_any_100_continue(
     async def handler(request: Request) -> Response:
         if how == "limit_body":
             request.limit_body(4)
+        if how == "config":
+            return Response(200, await request.body.receive_some())
         return Response(200, await request.read(4 if how == "read" else 100))
 
     limits = ServerConfig(max_body_bytes=4 if how == "config" else 100)

@@ -138,6 +138,17 @@ async def test_entries_that_were_overtaken_tell_nothing(
     assert timed.told == [30]
 
 
+async def test_entries_that_were_overtaken_are_gone_once_their_time_has_come(
+    ticker: Ticker, autojump_clock: trio.testing.MockClock
+) -> None:
+    timed = Timed()
+    for deadline in (30, 20, 10):
+        timed.allow(ticker, deadline)
+    timed.deadline = 1000
+    await trio.sleep(50)
+    assert [entry[0] for entry in ticker._heap] == [1000]
+
+
 async def test_an_idle_ticker_takes_no_step(ticker: Ticker, autojump_clock: trio.testing.MockClock) -> None:
     steps = Steps("Ticker.run")
     trio.lowlevel.add_instrument(steps)

@@ -223,3 +223,15 @@ async def test_addresses_of_a_socket_that_is_gone_are_unknown() -> None:
     await stream.aclose()
     transport = StreamTransport(stream)
     assert transport.peername is None
+
+
+async def test_a_forceful_close_is_not_touched_by_a_cancel_of_its_caller() -> None:
+    left, right = memory_pair()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await left.aclose_forcefully()
+        closed = left.closed
+    assert closed
+    assert not scope.cancelled_caught
+    assert await right.receive() == b""
+    await right.aclose()

@@ -69,7 +69,7 @@ async def begin(owner: Owner, plan: RequestPlan, config: ClientConfig) -> tuple[
 async def _begin_on(link: Link, owner: Owner, plan: RequestPlan, config: ClientConfig) -> ResponseHead:
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
-    except trio.Cancelled:
+    except BaseException:
         owner.give_back(link)  # neither the wire nor the transport was called yet
         raise
     link.begin_exchange()

@@ -59,7 +59,7 @@ class Waiter:
     wake.
 
     Attributes:
-      number: its place in the order of arrival; the ledger's.
+      number, place: its turn, and all that concerns its origin; the ledger's.
     """
 
     __slots__ = ("number", "place")

@@ -98,6 +98,8 @@ class ResponseBody(MessageBody):
         try:
             piece = await self._link.next_data()
         except LINK_ERRORS as exc:
+            if self._closed:
+                raise trio.ClosedResourceError("this body was closed by another task") from exc
             self._error = self._link.failure(self._plan, exc, closed=self._owner.closed, head_came=True)
             await self._discard()
             raise self._error from exc
@@ -138,7 +140,8 @@ class ResponseBody(MessageBody):
         self._closed = True
         if self._released:
             return
-        if reuse and self._rest_is_here() and self._link.begin_next_cycle():
+        # Another task may be reading (`_taking`); it is woken by the close.
+        if reuse and not self._taking and self._rest_is_here() and self._link.begin_next_cycle():
             self._released = True
             self._owner.give_back(self._link)
         else:

@@ -108,7 +108,7 @@ class HTTPConnection:
             return piece
         return None
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Send bytes that the wire gave; when that fails or is cancelled, the wire knows it.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 from trio_http import wire
 
@@ -47,6 +47,12 @@ class Headers:
         if value is None:
             raise KeyError(name)
         return value.decode("latin-1")
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+
+    @overload
+    def get(self, name: str, default: str) -> str: ...
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return the value of ``name``, its repeats joined by ``", "``; ``default`` without one."""
