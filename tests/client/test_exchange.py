@@ -18,7 +18,7 @@ from trio_http import (
     StatusError,
     wire,
 )
-from trio_http.client import Client
+from trio_http.client import Client, ClientConnection
 from trio_http.testing import ScriptedPeer, memory_pair
 
 IDLE, GONE = (0, 1), (0, 0)
@@ -118,8 +118,7 @@ async def test_an_error_status_is_raised_only_when_asked_for() -> None:
         assert ok.raise_for_status() is ok
 
 
-# -------------------------------------------------------------------------------------------------------
-# failures
+# --------------------------------------------------------------------------------------------------- failures
 
 
 async def failing(peer: ScriptedPeer, kind: type[RequestFailed]) -> RequestFailed:
@@ -217,8 +216,29 @@ async def test_no_connection_is_an_error_with_its_cause() -> None:
     assert caught.value.facts.bytes_sent == 0
 
 
-# -------------------------------------------------------------------------------------------------- the lost
-# race
+async def test_an_answer_that_came_before_the_connection_broke_is_had() -> None:
+    """A server that is too busy says so at once, and closes: the request cannot even be sent."""
+    busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+    theirs, ours = memory_pair()
+    await theirs.send_all(busy)
+    await theirs.aclose()
+    async with ClientConnection(ours) as connection:
+        response = await connection.post(URL, content=b"x" * 100)
+        assert (response.status, response.content) == (503, b"busy")
+        assert connection.closed
+
+
+async def test_a_connection_that_broke_before_anything_was_sent_is_lost() -> None:
+    theirs, ours = memory_pair()
+    theirs.reset()
+    async with ClientConnection(ours) as connection:
+        with pytest.raises(ConnectionLost) as caught:
+            await connection.get(URL)
+        assert caught.value.facts.bytes_sent == 0
+        assert caught.value.facts.may_have_acted, "some bytes may have been taken before it broke"
+
+
+# ---------------------------------------------------------------------------------------------- the lost race
 
 
 def lost_race(answers: int = 1) -> ScriptedPeer:
@@ -262,6 +282,16 @@ async def test_a_request_is_not_repeated_after_the_first_byte_of_an_answer() -> 
         await client.get(URL)
         with pytest.raises(ResponseIncomplete):
             await client.get(URL)
+    assert len(network.dialed) == 1
+
+
+async def test_a_request_is_not_repeated_after_an_interim_response() -> None:
+    peer = answering(OK).expect_until(END).send(b"HTTP/1.1 102 Processing\r\n\r\n").wait_until_quiet().close()
+    async with client_of(peer, answering(OK)) as (client, network):
+        await client.get(URL)
+        with pytest.raises(ResponseIncomplete) as caught:
+            await client.get(URL)
+        assert caught.value.facts.response_started
     assert len(network.dialed) == 1
 
 
@@ -312,8 +342,7 @@ class Pieces:
             raise StopAsyncIteration from None
 
 
-# ---------------------------------------------------------------------------------------------------- being
-# cancelled
+# -------------------------------------------------------------------------------------------- being cancelled
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,7 @@ def kinds(orders: list[Any]) -> list[type]:
     return [type(order) for order in orders]
 
 
-# ------------------------------------------------------------------------------------------------- one at a
-# time
+# ---------------------------------------------------------------------------------------------- one at a time
 
 
 def test_the_connection_used_last_is_taken_first() -> None:
@@ -133,6 +132,20 @@ def test_a_waiter_held_up_by_its_origin_keeps_its_age_when_the_total_limit_is_wh
     assert order.waiter is younger
 
 
+def test_an_origin_that_got_a_slot_stands_behind_those_whose_waiters_are_older_than_its_next() -> None:
+    ledger = books(max_total=2, max_per_origin=2)
+    held = [leased(ledger, B), leased(ledger, B)]
+    waiters = [Waiter() for _ in range(3)]
+    for origin, waiter in zip((A, C, A), waiters, strict=True):
+        assert ledger.wait(origin, waiter) == []
+    begun = []
+    for slot in held:
+        (order,) = ledger.close(slot)
+        assert isinstance(order, Dial)
+        begun.append(order.waiter)
+    assert begun == waiters[:2]
+
+
 def test_the_idle_connection_used_longest_ago_is_closed_for_another_origin() -> None:
     ledger = books(max_total=3)
     slots = [leased(ledger, origin) for origin in (A, B, A)]
@@ -193,7 +206,7 @@ def test_the_check_finds_books_that_are_not_true() -> None:
         ledger.check()
 
 
-# ------------------------------------------------------------------------------------------------- any order
+# -------------------------------------------------------------------------------------------------- any order
 
 
 class LedgerMachine(RuleBasedStateMachine):

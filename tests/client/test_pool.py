@@ -29,8 +29,7 @@ def slowly(*answers: bytes, seconds: float = 1) -> ScriptedPeer:
     return peer
 
 
-# -------------------------------------------------------------------------------------------------------
-# limits
+# ----------------------------------------------------------------------------------------------------- limits
 
 
 async def test_requests_over_the_origins_limit_wait_and_are_served_in_order(
@@ -90,8 +89,7 @@ async def test_a_connection_given_back_makes_room_for_an_origin_that_waits(
         assert network.peers[0].finished
 
 
-# --------------------------------------------------------------------------------------------------- the
-# hand-over
+# ---------------------------------------------------------------------------------------------- the hand-over
 
 
 async def test_a_waiter_that_is_given_a_connection_and_then_cancelled_gives_it_back() -> None:
@@ -131,8 +129,7 @@ async def test_a_waiter_that_is_cancelled_before_a_connection_is_free_does_not_g
         assert client.statistics() == ClientStatistics(dialing=0, leased=0, idle=1, waiting=0)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# dials
+# ------------------------------------------------------------------------------------------------------ dials
 
 
 class Gate:
@@ -247,26 +244,30 @@ async def test_an_error_of_the_users_own_dial_comes_out_as_it_is() -> None:
         assert caught.value is error
 
 
-async def test_a_dial_sees_the_context_variables_of_its_caller() -> None:
+async def test_a_dial_sees_the_context_variables_of_its_caller_whoever_makes_room_for_it() -> None:
     who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
     seen: list[str] = []
 
-    async with client_of(answering(OK)) as (_, network):
+    async def ask(client: Client, url: str, name: str) -> None:
+        who.set(name)
+        await client.get(url)
+        assert who.get() == name
+
+    async with client_of(answering(OK).expect_end(), answering(OK)) as (_, network):
 
         async def dial(host: str, port: int, scheme: str) -> trio.abc.Stream:
             seen.append(who.get())
             who.set("a dial")
             return await network.dial(host, port, scheme)
 
-        async with Client(dial=dial) as client:
-            who.set("the caller")
-            await client.get(URL)
-    assert seen == ["the caller"]
-    assert who.get() == "the caller"
+        async with Client(dial=dial, max_connections=1) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(ask, client, URL, "first")
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(ask, client, OTHER, "second")  # the end of the first makes room
+    assert seen == ["first", "second"]
 
 
-# ------------------------------------------------------------------------------------------- idle, expired,
-# stale
+# --------------------------------------------------------------------------------------- idle, expired, stale
 
 
 async def test_an_idle_connection_is_closed_after_its_time(autojump_clock: trio.testing.MockClock) -> None:
@@ -335,8 +336,24 @@ async def test_a_stale_connection_is_noticed_before_it_is_used(said: bytes | Non
         await peer.aclose()
 
 
-# ------------------------------------------------------------------------------------------------------------
-# churn
+@pytest.mark.parametrize(("size", "idle"), [(64_000, 1), (70_000, 0)])
+async def test_what_lies_unread_in_the_socket_is_thrown_away_up_to_64_kib(size: int, idle: int) -> None:
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(s)) for s in socket.socketpair())
+
+    async def dial(*_: object) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        return ours
+
+    async with Client(dial=dial) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(theirs.send_all, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        async with client.stream("GET", URL):
+            await trio.testing.wait_all_tasks_blocked()
+            await theirs.send_all(b"x" * size)  # which the kernel holds
+        assert client.statistics().idle == idle
+    await theirs.aclose()
+
+
+# ------------------------------------------------------------------------------------------------------ churn
 
 
 async def test_no_slot_is_lost_in_a_thousand_cancels(autojump_clock: trio.testing.MockClock) -> None:
@@ -379,8 +396,7 @@ async def test_no_slot_is_lost_in_a_thousand_cancels(autojump_clock: trio.testin
         servers.cancel_scope.cancel()
 
 
-# -----------------------------------------------------------------------------------------------------------
-# closing
+# ---------------------------------------------------------------------------------------------------- closing
 
 
 async def test_requests_of_other_tasks_end_in_pool_closed_when_the_client_closes(

@@ -66,8 +66,7 @@ async def test_a_response_without_a_body_gives_its_connection_back_at_once() -> 
         assert await response.read() == b""
 
 
-# -------------------------------------------------------------------------------------------------- leaving
-# the block
+# ------------------------------------------------------------------------------------------ leaving the block
 
 
 @pytest.mark.parametrize(
@@ -172,8 +171,7 @@ async def test_a_cancelled_read_has_lost_nothing(autojump_clock: trio.testing.Mo
         assert await in_pool(client) == IDLE
 
 
-# --------------------------------------------------------------------------------------------------------
-# failures
+# --------------------------------------------------------------------------------------------------- failures
 
 
 async def test_a_body_cut_short_gives_what_came_and_then_the_error() -> None:

@@ -180,8 +180,7 @@ async def test_a_cancelled_upload_closes_the_connection_and_ends_the_source(
         assert await in_pool(client) == (0, 0)
 
 
-# --------------------------------------------------------------------------------------------------- 100
-# (Continue)
+# --------------------------------------------------------------------------------------------- 100 (Continue)
 
 EXPECT = {"expect": "100-continue"}
 

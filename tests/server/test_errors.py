@@ -277,7 +277,8 @@ async def test_an_interrupt_in_a_group_passes_too() -> None:
     group = BaseExceptionGroup("a nursery's", [KeyboardInterrupt(), RuntimeError()])
     with pytest.raises(BaseExceptionGroup) as caught:
         await serve_connection(raising(group), server)
-    assert caught.value is group
+    # Trio copies a group where it takes its own cancellations out, so it is told by what is in it.
+    assert (caught.value.message, caught.value.exceptions) == (group.message, group.exceptions)
 
 
 async def test_a_failed_cleanup_of_a_cancelled_handler_is_settled_outside_the_cancel(

@@ -173,7 +173,7 @@ async def test_a_client_that_reads_slowly_gets_all_of_a_large_answer(
     await peer.finished.wait()
     assert received > size
     assert trio.current_time() > 400
-    assert stream.ending == "closed"  # a mere end would not tell: what an abort leaves unread can still be read
+    assert stream.ending == "closed"  # the bytes alone would not tell: what was left unread is still there
 
 
 async def test_a_streamed_answer_that_is_not_read_cancels_its_handler_with_the_reason(

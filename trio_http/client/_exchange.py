@@ -57,10 +57,8 @@ async def begin(owner: Owner, plan: RequestPlan, config: ClientConfig) -> tuple[
     link = await owner.lease(plan)
     try:
         return link, await _begin_on(link, owner, plan, config)
-    except ConnectionLost as exc:
-        facts = exc.facts
-        again = facts.reused and not facts.response_started and plan.is_repeatable
-        if not (again and owner.may_lease_again(plan)):
+    except ConnectionLost as exc:  # which means that nothing of an answer has come
+        if not (exc.facts.reused and plan.is_repeatable and owner.may_lease_again(plan)):
             raise
     link = await owner.lease(plan)
     return link, await _begin_on(link, owner, plan, config)
@@ -77,10 +75,7 @@ async def _begin_on(link: Link, owner: Owner, plan: RequestPlan, config: ClientC
     upload = None
     try:
         if type(content) is bytes and len(content) <= _AT_ONCE_BYTES and not plan.expects:
-            data = link.wire.send_request(plan.method, plan.target, plan.headers, content)
-            link.sending = True
-            await link.send(data)
-            link.bytes_sent = len(data)
+            await _send(link, link.wire.send_request(plan.method, plan.target, plan.headers, content))
             return await _final_head(link, None)
         upload = Upload(link, content, config.expect_seconds if plan.expects else None)
         return await _begin_beside(link, plan, upload)
@@ -98,15 +93,23 @@ async def _begin_on(link: Link, owner: Owner, plan: RequestPlan, config: ClientC
         raise
 
 
+async def _send(link: Link, data: bytes) -> None:
+    """Send the beginning of a request, or all of it."""
+    link.sending = True
+    try:
+        await link.send(data)
+    except trio.BrokenResourceError:
+        pass  # an answer may have come before it broke: a server that is too busy says so, and closes
+    else:
+        link.bytes_sent = len(data)
+
+
 async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> ResponseHead:
     """Send the head, and then the content beside the reading of the response."""
     headers = plan.headers
     if type(plan.content) is bytes and headers.get(b"content-length") is None:
         headers = headers.replaced(b"Content-Length", b"%d" % len(plan.content))
-    data = link.wire.send_request(plan.method, plan.target, headers)
-    link.sending = True
-    await link.send(data)
-    link.bytes_sent = len(data)
+    await _send(link, link.wire.send_request(plan.method, plan.target, headers))
     head: ResponseHead | None = None
     error: BaseException | None = None
     try:

@@ -181,8 +181,7 @@ class Ledger(Generic[C, W]):
         self._dialing = 0
         self._waiting = 0
 
-    # -- leasing
-    # -----------------------------------------------------------------------------------------------------
+    # -- leasing ---------------------------------------------------------------------------------------------
 
     def take(self, origin: Origin) -> Slot[C] | None:
         """Lease the idle connection to ``origin`` that was used last, if there is one."""
@@ -229,8 +228,7 @@ class Ledger(Generic[C, W]):
         self._idle[slot] = None
         return self._settled(place, []) if self._wanting else []
 
-    # -- dials
-    # -------------------------------------------------------------------------------------------------------
+    # -- dials -----------------------------------------------------------------------------------------------
 
     def dialed(self, slot: Slot[C]) -> list[Order[C, W]]:
         """A dial has brought a connection; it goes to the oldest waiter, or is idle."""
@@ -251,8 +249,7 @@ class Ledger(Generic[C, W]):
         orders: list[Order[C, W]] = [Fail(self._next_waiter(place))] if place.waiters else []
         return self._settled(place, orders)
 
-    # -- ends
-    # --------------------------------------------------------------------------------------------------------
+    # -- ends ------------------------------------------------------------------------------------------------
 
     def close(self, slot: Slot[C]) -> list[Order[C, W]]:
         """End a connection, leased or idle, which the caller closes; no change if it is closed already."""
@@ -289,8 +286,7 @@ class Ledger(Generic[C, W]):
         self._waiting = 0
         return orders
 
-    # -- looking on
-    # --------------------------------------------------------------------------------------------------
+    # -- looking on ------------------------------------------------------------------------------------------
 
     def statistics(self) -> ClientStatistics:
         """Return how many there are of each."""
@@ -332,8 +328,7 @@ class Ledger(Generic[C, W]):
             assert not self._idle, "nobody wants while there is something to evict"
             assert not self._spare, "nobody wants while there is something to abandon"
 
-    # -- keeping the books true
-    # --------------------------------------------------------------------------------------
+    # -- keeping the books true ------------------------------------------------------------------------------
 
     def _wants(self, place: _Place[C, W]) -> bool:
         """Tell whether only the total limit keeps ``place`` from dialing."""

@@ -111,8 +111,7 @@ class Pool:
         """Return how many connections there are in which state, and how many requests wait for one."""
         return self.ledger.statistics()
 
-    # -- leasing
-    # -----------------------------------------------------------------------------------------------------
+    # -- leasing ---------------------------------------------------------------------------------------------
 
     async def lease(self, plan: RequestPlan) -> Link:
         """Return a connection to the origin of ``plan``: an idle one, or the first that is given back or
@@ -186,8 +185,7 @@ class Pool:
         self._carry_out(self.ledger.close(link.slot))
         await link.transport.aclose_forcefully()
 
-    # -- carrying out
-    # ------------------------------------------------------------------------------------------------
+    # -- carrying out ----------------------------------------------------------------------------------------
 
     def _carry_out(self, orders: _Orders, error: Exception | None = None) -> None:
         """Do what the ledger ordered; ``error`` is for those who are to be failed."""

@@ -15,9 +15,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from typing import NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import trio
+
+
+# Below this many, dead entries are not worth the work of removing them. Arbitrary.
+_FEW: Final = 64
 
 
 class Timed(Protocol):
@@ -29,8 +33,11 @@ class Timed(Protocol):
       scheduled: the ticker's own: where the object stands in the heap; `math.inf` at first.
     """
 
-    deadline: float
     scheduled: float
+
+    @property
+    def deadline(self) -> float:
+        """When the peer's time is up; may be a plain attribute."""
 
     def on_deadline(self) -> None:
         """The deadline has passed. Called in the ticker's task; must not raise or wait."""
@@ -40,30 +47,41 @@ class Ticker:
     """One clock for many peers. `run` it in a task of its own."""
 
     def __init__(self) -> None:
-        # The number breaks ties, so that what is watched is never compared.
-        self._heap: list[tuple[float, int, Timed]] = []
+        # Entries of [time, number, what is watched]. The number breaks ties, so that what is watched is never compared. An
+        # entry whose last part is None is dead: nothing is told, and nothing is kept alive by it.
+        self._heap: list[list[Any]] = []
+        self._entries: dict[int, list[Any]] = {}  # the living ones, by the identity of what they watch
         self._numbers = itertools.count()
         self._nap: trio.CancelScope | None = None
 
+    def __len__(self) -> int:
+        """The number of objects in the heap."""
+        return len(self._entries)
+
     def watch(self, timed: Timed) -> None:
-        """See that ``timed`` is told when its deadline passes. Cheap when it stands in the heap early enough
-        already."""
+        """See that ``timed`` is told when its deadline passes. Cheap when it stands in the heap early enough already."""
         deadline = timed.deadline
         if deadline >= timed.scheduled or deadline == math.inf:
             return
-        self._push(timed)
+        self._strike(timed)
+        self._push(timed, deadline)
         if self._nap is not None and self._nap.deadline > deadline:
             self._nap.deadline = deadline
 
     def forget(self, timed: Timed) -> None:
-        """Never tell ``timed`` anything again; it leaves the heap when its time comes."""
-        timed.deadline = math.inf
+        """Never tell ``timed`` anything again, and let go of it."""
+        self._strike(timed)
+        timed.scheduled = math.inf
+        # Dead entries wait for their time, unless they become the greater part: then a server of short connections would
+        # pile them up.
+        if len(self._heap) > 2 * len(self._entries) + _FEW:
+            self._heap = [entry for entry in self._heap if entry[2] is not None]
+            heapq.heapify(self._heap)
 
     async def run(self) -> NoReturn:
         """Tell what is watched when its time is up; for ever.
 
-        Cancellation: nothing is told any more; what is watched keeps its deadlines, and another `run` goes on
-        with them.
+        Cancellation: nothing is told any more; what is watched keeps its deadlines, and another `run` goes on with them.
         """
         while True:
             self._tell(trio.current_time())
@@ -71,17 +89,24 @@ class Ticker:
                 await trio.sleep_forever()
 
     def _tell(self, now: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            scheduled, _, timed = heapq.heappop(heap)
-            if scheduled != timed.scheduled:
-                continue  # it was put in again at an earlier time, which came first
+        while self._heap and self._heap[0][0] <= now:
+            timed = heapq.heappop(self._heap)[2]
+            if timed is None:
+                continue
+            del self._entries[id(timed)]
             timed.scheduled = math.inf
-            if timed.deadline <= now:
+            deadline = timed.deadline
+            if deadline <= now:
                 timed.on_deadline()
-            elif timed.deadline != math.inf:
-                self._push(timed)
+            elif deadline != math.inf:
+                self._push(timed, deadline)
 
-    def _push(self, timed: Timed) -> None:
-        timed.scheduled = timed.deadline
-        heapq.heappush(self._heap, (timed.deadline, next(self._numbers), timed))
+    def _push(self, timed: Timed, deadline: float) -> None:
+        timed.scheduled = deadline
+        entry = self._entries[id(timed)] = [deadline, next(self._numbers), timed]
+        heapq.heappush(self._heap, entry)
+
+    def _strike(self, timed: Timed) -> None:
+        entry = self._entries.pop(id(timed), None)
+        if entry is not None:
+            entry[2] = None

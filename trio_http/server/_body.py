@@ -17,13 +17,15 @@ class RequestBody(MessageBody):
     `trio_http.wire.RemoteProtocolError` for a body that breaks its framing. A handler that lets them pass answers rightly.
     """
 
-    __slots__ = ("_link",)
+    __slots__ = ("_exchange", "_link")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, exchange: int) -> None:
         super().__init__()
         self._link: Link = link
+        self._exchange = exchange
 
     async def _next_piece(self) -> bytes:
+        self._link.check_current(self._exchange)
         return await self._link.next_body()
 
     @property
@@ -32,5 +34,8 @@ class RequestBody(MessageBody):
         return Headers(self._link.wire.trailers)
 
     async def aclose(self) -> None:
-        """Do nothing but checkpoint: what is unread is settled when the exchange ends."""
+        """Do nothing but checkpoint: what is unread is settled when the exchange ends.
+
+        Cancellation: nothing has changed.
+        """
         await trio.lowlevel.checkpoint()

@@ -93,7 +93,7 @@ class ServerConnection:
                 return False
         except Exception as exc:
             trouble = exc
-        link.deadline = math.inf
+        link.lift_limits()
         return await self._settle(trouble)
 
     # -- one exchange ------------------------------------------------------------------------------------------------
@@ -126,12 +126,16 @@ class ServerConnection:
             # Not behind an answer that has announced the close: an `Expect` that it left unanswered may never be followed.
             if peer.our_state is wire.DONE and peer.their_state is wire.SEND_BODY and link.can_drain_body():
                 await link.drain_body()
-        if peer.our_state is not wire.DONE or peer.their_state is not wire.DONE:
+        if peer.our_state is not wire.DONE or peer.their_state is not wire.DONE or link.overdue is not None:
             return False
-        peer.start_next_cycle()
+        self._next_exchange()
         return True
 
-    async def _wait_for_head(self) -> wire.RequestHead | object:
+    def _next_exchange(self) -> None:
+        self._link.wire.start_next_cycle()
+        self._link.exchange += 1
+
+    async def _wait_for_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
         """Wait for a head: idle until its first byte, then within the head's limit."""
         link, times = self._link, self._config.times
         if self._first or link.wire.trailing_data[0]:
@@ -143,7 +147,7 @@ class ServerConnection:
             link.wire.receive_data(await link.transport.receive())
             head = link.wire.next_head()
             if head is not wire.NEED_DATA:
-                link.deadline = math.inf
+                link.receive_deadline = math.inf
                 return head
             if link.awaiting is Overdue.IDLE:
                 link.allow(times.head, Overdue.HEAD)
@@ -200,10 +204,10 @@ class ServerConnection:
                         refusal.status, refusal.content, headers=with_close(refusal.headers._wire), reason=refusal.reason
                     )
                 await self._send(refusal, common)
-            except (ClientDisconnected, HandlerError, wire.LocalProtocolError):
+            except (ClientDisconnected, HandlerError, trio.ClosedResourceError, wire.LocalProtocolError):
                 return False
             if link.wire.our_state is wire.DONE and link.wire.their_state is wire.DONE:
-                link.wire.start_next_cycle()
+                self._next_exchange()
                 return True
             await self._end()
         return False
@@ -225,11 +229,16 @@ class ServerConnection:
         if isinstance(cause, wire.RemoteProtocolError) and link.wire.their_state is wire.ERROR:
             # The text is ours, and shows none of the peer's bytes: an echo could be made to run in a browser.
             return Response(cause.error_status_hint, text=_phrase(cause.error_status_hint))
-        if isinstance(cause, trio.BrokenResourceError) and self._request is None:
-            return None
-        if isinstance(cause, ClientDisconnected):
+        if self._means_gone(cause):
             return None
         return Response(500, text=_phrase(500))
+
+    def _means_gone(self, cause: Exception) -> bool:
+        """Tell whether an exception says that the connection is no more, rather than that the handler failed."""
+        if isinstance(cause, ClientDisconnected):
+            return True
+        broken = isinstance(cause, trio.BrokenResourceError | trio.ClosedResourceError)
+        return broken and self._request is None  # a handler's own streams break too
 
     def _report(self, trouble: Exception) -> None:
         """Log what is the handler's fault as an error, and what is the client's for whoever wants to know."""
@@ -237,9 +246,7 @@ class ServerConnection:
         peer = self._link.transport.peername
         if isinstance(cause, HTTPException):
             return
-        if isinstance(cause, ClientDisconnected) or (
-            self._request is None and isinstance(cause, trio.BrokenResourceError)
-        ):
+        if self._means_gone(cause):
             logger.debug("%s went away: %s", peer, cause)
         elif isinstance(cause, wire.RemoteProtocolError) and self._link.wire.their_state is wire.ERROR:
             logger.info("%s broke the protocol: %s", peer, cause)

@@ -1,8 +1,8 @@
 """A connection to one client, with the clock on it: what the rest of the server waits through.
 
-The client's time is one number, `Link.deadline`, set before each wait for the client and lifted when it is over, so a
-handler that takes its time is never blamed on the client. The server's ticker watches it; when it passes, the connection's
-scope is cancelled, and `Link.overdue` says what the client was too slow with.
+The client's time is a plain number for each direction, set before each wait for the client and lifted when it is over, so a
+handler that takes its time is never blamed on the client. The server's ticker watches the earlier of the two; when it
+passes, the connection's scope is cancelled, and `Link.overdue` says what the client was too slow with.
 """
 
 from __future__ import annotations
@@ -46,16 +46,19 @@ class Link(HTTPConnection):
     Attributes:
       config: as given.
       scope: the scope in which the client is served; cancelled when its time is up.
-      awaiting: what the client is waited for with, while `deadline` is finite.
+      awaiting: what the client is waited for with, while `receive_deadline` is finite.
       overdue: what it was too slow with, or None.
-      deadline, scheduled: as `trio_http.connection.Timed`.
+      receive_deadline, send_deadline: until when the client has time to send, and to read; `math.inf` while it is not
+        waited for.
+      scheduled: as `trio_http.connection.Timed`.
+      exchange: counts the exchanges, so that what belongs to one that is over can be told.
       method: of the request under way.
       body_received, max_body_bytes: of the request under way, in bytes.
     """
 
     __slots__ = (
-        "awaiting", "body_received", "config", "deadline", "max_body_bytes", "method", "overdue", "scheduled", "scope",
-        "ticker",
+        "awaiting", "body_received", "config", "exchange", "max_body_bytes", "method", "overdue", "receive_deadline",
+        "scheduled", "scope", "send_deadline", "ticker",
     )  # fmt: skip
 
     def __init__(self, transport: Transport, config: ServerConfig, ticker: Ticker) -> None:
@@ -63,32 +66,58 @@ class Link(HTTPConnection):
         self.config = config
         self.ticker = ticker
         self.scope = trio.CancelScope()
-        self.deadline = self.scheduled = math.inf
+        self.receive_deadline = self.send_deadline = self.scheduled = math.inf
+        self.exchange = 0
         self.awaiting = Overdue.HEAD
         self.overdue: Overdue | None = None
         self.method = b""
         self.body_received = 0
         self.max_body_bytes = config.max_body_bytes
 
+    @property
+    def deadline(self) -> float:
+        """The earlier end of the client's time."""
+        return min(self.receive_deadline, self.send_deadline)
+
     def allow(self, seconds: float, awaiting: Overdue) -> None:
-        """Give the client ``seconds`` from now."""
-        self.deadline = trio.current_time() + seconds
+        """Give the client ``seconds`` from now to send what is awaited."""
+        deadline = self.receive_deadline = trio.current_time() + seconds
         self.awaiting = awaiting
-        if self.deadline < self.scheduled:
+        if deadline < self.scheduled:
             self.ticker.watch(self)
+
+    def allow_reading(self) -> None:
+        """Give the client its time from now to read on."""
+        deadline = self.send_deadline = trio.current_time() + self.config.times.write_stall
+        if deadline < self.scheduled:
+            self.ticker.watch(self)
+
+    def lift_limits(self) -> None:
+        """The client is not waited for."""
+        self.receive_deadline = self.send_deadline = math.inf
 
     def on_deadline(self) -> None:
         """The client's time is up; called by the ticker."""
-        self.overdue = self.awaiting
-        self.deadline = math.inf
-        self.scope.cancel(reason=self.awaiting.value)
+        self.overdue = Overdue.WRITE if self.send_deadline < self.receive_deadline else self.awaiting
+        self.lift_limits()
+        self.scope.cancel(reason=self.overdue.value)
 
     def begin_exchange(self, head: wire.RequestHead) -> None:
         """Forget the exchange before this one: its body's length and the limit that its handler set are not this one's."""
+        self.overdue = None
         self.framing = head.framing
         self.method = head.method
         self.body_received = 0
         self.max_body_bytes = self.config.max_body_bytes
+
+    def check_current(self, exchange: int) -> None:
+        """Refuse what belongs to an exchange that is over.
+
+        Raises:
+          trio.ClosedResourceError: another has begun, and its bytes are not for the request of this one.
+        """
+        if exchange != self.exchange:
+            raise trio.ClosedResourceError("the exchange of this request is over")
 
     # -- the request's body ------------------------------------------------------------------------------------------
 
@@ -109,7 +138,7 @@ class Link(HTTPConnection):
         except trio.BrokenResourceError as exc:
             raise ClientDisconnected("the client went away within its request") from exc
         finally:
-            self.deadline = math.inf
+            self.receive_deadline = math.inf
         self.body_received += len(piece)
         if self.body_received > self.max_body_bytes:
             raise self._too_large()
@@ -173,7 +202,7 @@ class Link(HTTPConnection):
                 await self.next_data()
         except trio.BrokenResourceError as exc:
             raise ClientDisconnected("the client went away within the rest of its request") from exc
-        self.deadline = math.inf
+        self.receive_deadline = math.inf
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
@@ -187,16 +216,16 @@ class Link(HTTPConnection):
 
         Cancellation: as `HTTPConnection.send`.
         """
-        self.allow(self.config.times.write_stall, Overdue.WRITE)
+        self.allow_reading()
         try:
             if len(data) <= _PUSH_BYTES:
                 await self.send(data)
             else:
                 view = memoryview(data)
                 for start in range(0, len(data), _PUSH_BYTES):
-                    self.allow(self.config.times.write_stall, Overdue.WRITE)
+                    self.allow_reading()
                     await self.send(view[start : start + _PUSH_BYTES])
         except trio.BrokenResourceError as exc:
             raise ClientDisconnected("the client went away within the response") from exc
         finally:
-            self.deadline = math.inf
+            self.send_deadline = math.inf

@@ -50,10 +50,11 @@ class Request:
       connection: the addresses and TLS facts of the connection.
     """
 
-    __slots__ = ("_body", "_common", "_head", "_headers", "_link", "method", "response_stream", "target")
+    __slots__ = ("_body", "_common", "_exchange", "_head", "_headers", "_link", "method", "response_stream", "target")
 
     def __init__(self, link: Link, head: wire.RequestHead, common: wire.Headers) -> None:
         self._link = link
+        self._exchange = link.exchange
         self._head = head
         self._common = common
         self._body: RequestBody | None = None
@@ -120,7 +121,7 @@ class Request:
         """The content as a stream; always the same object."""
         body = self._body
         if body is None:
-            body = self._body = RequestBody(self._link)
+            body = self._body = RequestBody(self._link, self._exchange)
         return body
 
     @property
@@ -138,6 +139,7 @@ class Request:
         """
         if max_bytes < 0:
             raise ValueError(f"max_bytes must not be negative, got {max_bytes}")
+        self._link.check_current(self._exchange)
         self._link.max_body_bytes = max_bytes
         self._link.refuse_large_body()
 
@@ -160,7 +162,10 @@ class Request:
         return b"".join(pieces)
 
     async def text(self, limit: int = READ_LIMIT) -> str:
-        """Return the whole content as text, by the Content-Type's charset or else UTF-8; see `read`."""
+        """Return the whole content as text, by the Content-Type's charset or else UTF-8; see `read`.
+
+        Cancellation: as `read`.
+        """
         return decode_text(await self.read(limit), self.headers)
 
     async def json(self, limit: int = READ_LIMIT) -> Any:
@@ -168,6 +173,8 @@ class Request:
 
         Raises:
           HTTPException: 400, it is no JSON; besides what `read` raises.
+
+        Cancellation: as `read`.
         """
         content = await self.read(limit)
         try:
@@ -180,6 +187,8 @@ class Request:
 
         Raises:
           HTTPException: 415, the Content-Type is another; 400, there are too many fields; besides what `read` raises.
+
+        Cancellation: as `read`.
         """
         if (self.headers.get("content-type") or "").partition(";")[0].strip().lower() != (
             "application/x-www-form-urlencoded"
@@ -212,7 +221,9 @@ class Request:
             raise ValueError(f"a response has a status of 200-999, not {status}")
         if self.response_stream is not None:
             raise RuntimeError("this request has a streamed response already")
-        self.response_stream = ResponseStream(self._link, status, as_wire_headers(headers), reason, self._common)
+        self.response_stream = ResponseStream(
+            self._link, self._exchange, status, as_wire_headers(headers), reason, self._common
+        )
         return self.response_stream
 
     async def send_informational(self, status: int, *, headers: FieldsInput | None = None) -> None:
@@ -231,5 +242,6 @@ class Request:
         if not 100 <= status <= 199 or status == 101:
             raise ValueError(f"an interim response has a status of 100-199 and not 101, got {status}")
         await trio.lowlevel.checkpoint()
+        self._link.check_current(self._exchange)
         if self._head.http_version != b"1.0":
             await self._link.push(self._link.wire.send_response(status, as_wire_headers(headers)))

@@ -21,6 +21,7 @@ class ResponseStream(trio.abc.SendStream):
 
     Args:
       link: the client's connection.
+      exchange: which of its exchanges this answers.
       status, headers, reason: of the response.
 
     Attributes:
@@ -29,10 +30,19 @@ class ResponseStream(trio.abc.SendStream):
       started: the head has been sent.
     """
 
-    __slots__ = ("_broken", "_ended", "_head", "_link", "started", "trailers")
+    __slots__ = ("_broken", "_ended", "_exchange", "_head", "_link", "started", "trailers")
 
-    def __init__(self, link: Link, status: int, headers: wire.Headers, reason: str | None, common: wire.Headers) -> None:
+    def __init__(
+        self,
+        link: Link,
+        exchange: int,
+        status: int,
+        headers: wire.Headers,
+        reason: str | None,
+        common: wire.Headers,
+    ) -> None:
         self._link = link
+        self._exchange = exchange
         self._head = (status, headers, reason, common)
         self._broken = False
         self._ended = False
@@ -46,10 +56,12 @@ class ResponseStream(trio.abc.SendStream):
           ClientDisconnected: the client went away.
           trio_http.wire.LocalProtocolError: the head breaks a rule; nothing was sent.
           RuntimeError: this request was answered already.
+          trio.ClosedResourceError: its exchange is over.
 
         Cancellation: the connection is aborted.
         """
         link = self._link
+        link.check_current(self._exchange)
         if link.wire.our_state is not wire.SEND_RESPONSE:
             raise RuntimeError("this request was answered already")
         status, headers, reason, common = self._head
@@ -119,7 +131,10 @@ class ResponseStream(trio.abc.SendStream):
             raise ClientDisconnected("the client went away within the response") from exc
 
     async def aclose(self) -> None:
-        """Give the response up, unless it has ended: the connection is aborted. Always a checkpoint."""
+        """Give the response up, unless it has ended: the connection is aborted. Always a checkpoint.
+
+        Cancellation: it is given up all the same.
+        """
         if not self._ended:
             self._abort()
         await trio.lowlevel.checkpoint()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -58,6 +59,7 @@ async def serve_tcp(
 
     Raises:
       OSError: the port cannot be listened on.
+      KeyboardInterrupt, SystemExit: as they are, not in a group.
 
     Cancellation: every socket is closed.
     """
@@ -67,10 +69,15 @@ async def serve_tcp(
     async def serve_stream(stream: trio.SocketStream) -> None:
         await server.serve(SocketTransport(stream.socket))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.ticker.run)
-        task_status.started(Server(listeners))
-        await trio.serve_listeners(serve_stream, listeners, handler_nursery=nursery)
+    try:
+        with _ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.ticker.run)
+                task_status.started(Server(listeners))
+                await trio.serve_listeners(serve_stream, listeners, handler_nursery=nursery)
+    finally:
+        for listener in listeners:  # trio closes those that it had begun to serve
+            listener.socket.close()
 
 
 async def serve_connection(
@@ -86,18 +93,26 @@ async def serve_connection(
     Cancellation: the connection is aborted.
     """
     server = _ConnectionServer(handler, config)
-    interrupt: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.ticker.run)
-        try:
-            await server.serve(_transport_over(stream))
-        except trio.Cancelled:
+    transport = _transport_over(stream)
+    with _ungrouped():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.ticker.run)
+            await server.serve(transport)
+            nursery.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def _ungrouped() -> Iterator[None]:
+    """Let what stands alone in the groups of our nurseries come out as it is: a KeyboardInterrupt, say."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+            leaf = leaf.exceptions[0]
+        if leaf is group:
             raise
-        except BaseException as exc:
-            interrupt = exc  # KeyboardInterrupt, say; raised below, where no nursery wraps it in a group
-        nursery.cancel_scope.cancel()
-    if interrupt is not None:
-        raise interrupt
+        raise leaf from leaf.__cause__
 
 
 class _ConnectionServer:

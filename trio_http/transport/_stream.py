@@ -112,8 +112,8 @@ class StreamTransport(Transport):
 
     async def _finish_forcefully(self) -> None:
         """Close the foreign stream without waiting for the peer and without telling how it went."""
-        # Cancelled from the outset, as in `trio.aclose_forcefully`; and shielded, for where the caller is cancelled
-        # too, that function passes the cancel on.
+        # Cancelled from the outset, as in `trio.aclose_forcefully`; and shielded, for where the caller is
+        # cancelled too, that function passes the cancel on.
         with (
             contextlib.suppress(trio.BrokenResourceError),
             trio.CancelScope(deadline=-math.inf, shield=True),

@@ -129,7 +129,13 @@ class Connection(Engine):
         given: Any = event
         try:
             if kind is Data:
-                return b"".join(self._give_data(given.data))
+                data, by_length = given.data, self._length_writer
+                if self._writer is by_length and type(data) is bytes and len(data) <= by_length.left:
+                    # What most bodies come to, by the shortest way.
+                    by_length.left -= len(data)
+                    self._waiting_for_100 = False
+                    return data
+                return b"".join(self._give_data(data))
             if kind is EndOfMessage:
                 return self._give_end(given.headers)
             if kind is Response and given.http_version == b"1.1":

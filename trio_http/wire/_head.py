@@ -217,7 +217,7 @@ class HeadParser:
     def _request_fields(self, block: bytes) -> Headers:
         """Return the header section in ``block``, taken apart and judged, and remember it."""
         if not block:
-            self._host = None
+            self._block = self._host = None
             return _NO_FIELDS
         headers = parse_fields(block, self._rules, self._max_fields, self._known_lines)
         by_name = dict(headers.items)

@@ -167,7 +167,7 @@ class Headers(Sequence[Pair]):
         """
         return self if self.block is not None else Headers(self.raw_items())
 
-    # -- what the parser of received field lines does with them, before anybody else has them ------------------
+    # -- what the parser of received field lines does with them, before anybody else has them ----------------
 
     def merge(self, name: bytes, value: bytes) -> None:
         """Leave one field line of ``name`` (in lower case), the first, and give it ``value``."""
