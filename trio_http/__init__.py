@@ -50,8 +50,8 @@ __version__ = "0.1.0.dev0"
 
 _HOMES: Final = {
     "._errors": (
-        "ClientDisconnected ConnectFailed ConnectionLost ContentTooLarge HTTPError HTTPException InvalidRequest"
-        " PoolClosed RequestFacts RequestFailed ResponseIncomplete ResponseInvalid StatusError"
+        "ClientDisconnected ConnectFailed ConnectionLost ContentTooLarge HTTPError HTTPException"
+        " InvalidRequest PoolClosed RequestFacts RequestFailed ResponseIncomplete ResponseInvalid StatusError"
     ),
     ".client": (
         "Client ClientConfig ClientConnection ClientStatistics ReceivedResponse ResponseBody StreamedResponse"

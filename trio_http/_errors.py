@@ -60,7 +60,11 @@ class RequestFailed(HTTPError):
 
     def __str__(self) -> str:
         what, facts = self.args
-        acted = "the server may have acted on it" if facts.may_have_acted else "the server cannot have acted on it"
+        acted = (
+            "the server may have acted on it"
+            if facts.may_have_acted
+            else "the server cannot have acted on it"
+        )
         return f"{facts.method} {facts.url}: {what} ({facts.bytes_sent} bytes sent, {acted})"
 
 

@@ -1,8 +1,9 @@
 """The work that hostile input causes grows with its length, not faster.
 
-Nothing is timed. What Python executes is counted in bytecodes, for an input and for one twice as long. What C does inside
-one bytecode (searching, copying) does not show in that count, so two facts are looked at besides: a search never begins
-again before where it has been, and a growing buffer is one object that grows, not a copy for each receive.
+Nothing is timed. What Python executes is counted in bytecodes, for an input and for one twice as long. What C
+does inside one bytecode (searching, copying) does not show in that count, so two facts are looked at besides:
+a search never begins again before where it has been, and a growing buffer is one object that grows, not a
+copy for each receive.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ import pytest
 import trio_http.wire as wire
 
 HUGE = wire.Limits(
-    max_head_bytes=1 << 20, max_fields=1 << 16, max_target_bytes=1 << 20, max_chunk_extension_bytes=1 << 20,
-    max_trailer_bytes=1 << 20, max_trailers=1 << 16, max_interim=1 << 16,
-)  # fmt: skip
+    max_head_bytes=1 << 20,
+    max_fields=1 << 16,
+    max_target_bytes=1 << 20,
+    max_chunk_extension_bytes=1 << 20,
+    max_trailer_bytes=1 << 20,
+    max_trailers=1 << 16,
+    max_interim=1 << 16,
+)
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -63,25 +69,42 @@ def bytewise(data: bytes) -> list[bytes]:
 
 HOSTILE: dict[str, Callable[[int], tuple[Any, list[bytes]]]] = {
     "a head byte by byte": lambda n: (wire.SERVER, bytewise(b"GET / HTTP/1.1\r\nX: " + b"y" * n)),
-    "a head of many lines, byte by byte": lambda n: (wire.SERVER, bytewise(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (n // 6))),
+    "a head of many lines, byte by byte": lambda n: (
+        wire.SERVER,
+        bytewise(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (n // 6)),
+    ),
     "empty lines before a request": lambda n: (wire.SERVER, bytewise(b"\r\n" * (n // 2))),
     "a target that never ends": lambda n: (wire.SERVER, [b"GET /", *[b"a" * 64] * (n // 64)]),
-    "many fields of one name": lambda n: (wire.SERVER, [b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * n + b"\r\n"]),
-    "a value of spaces": lambda n: (wire.SERVER, [b"GET / HTTP/1.1\r\nHost: a\r\nX: y" + b" " * n + b"z\r\n\r\n"]),
+    "many fields of one name": lambda n: (
+        wire.SERVER,
+        [b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * n + b"\r\n"],
+    ),
+    "a value of spaces": lambda n: (
+        wire.SERVER,
+        [b"GET / HTTP/1.1\r\nHost: a\r\nX: y" + b" " * n + b"z\r\n\r\n"],
+    ),
     "folded lines": lambda n: (wire.CLIENT, [b"HTTP/1.1 200 OK\r\nX: y\r\n" + b" z\r\n" * n + b"\r\n"]),
     "chunks of one byte, one receive": lambda n: (wire.SERVER, [CHUNKED + b"1\r\nx\r\n" * n]),
-    "chunks of one byte, byte by byte": lambda n: (wire.SERVER, [CHUNKED, *bytewise(b"1\r\nx\r\n" * (n // 6))]),
+    "chunks of one byte, byte by byte": lambda n: (
+        wire.SERVER,
+        [CHUNKED, *bytewise(b"1\r\nx\r\n" * (n // 6))],
+    ),
     "chunks of many sizes": lambda n: (
-        wire.SERVER, [CHUNKED + b"".join(b"%x\r\n%s\r\n" % (1 + i % 3, b"x" * (1 + i % 3)) for i in range(n))]
+        wire.SERVER,
+        [CHUNKED + b"".join(b"%x\r\n%s\r\n" % (1 + i % 3, b"x" * (1 + i % 3)) for i in range(n))],
     ),
     "chunk extensions": lambda n: (wire.SERVER, [CHUNKED, *bytewise(b"1;" + b"a" * n)]),
-    "a trailer section byte by byte": lambda n: (wire.SERVER, [CHUNKED + b"0\r\n", *bytewise(b"X: " + b"y" * n)]),
+    "a trailer section byte by byte": lambda n: (
+        wire.SERVER,
+        [CHUNKED + b"0\r\n", *bytewise(b"X: " + b"y" * n)],
+    ),
     "a body byte by byte": lambda n: (
-        wire.SERVER, [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % n, *bytewise(b"x" * n)]
+        wire.SERVER,
+        [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % n, *bytewise(b"x" * n)],
     ),
     "interim responses": lambda n: (wire.CLIENT, [b"HTTP/1.1 103 E\r\n\r\n" * n]),
     "a pipeline that nobody takes": lambda n: (wire.SERVER, [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"] * n),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import hypothesis.strategies as st
@@ -20,24 +21,86 @@ import trio_http.wire as wire
 
 # Fragments from which nearly-HTTP is put together; plain random bytes seldom get past the first byte.
 FRAGMENTS = [
-    b"GET ", b"POST ", b"HEAD ", b"CONNECT ", b"FROB ", b"/", b"*", b"/a?b", b"http://h/p", b"h:1", b" HTTP/1.1", b" HTTP/1.0",
-    b" HTTP/1.2", b" HTTP/2.0", b"HTTP/1.1 ", b"HTTP/1.0 ", b"200 OK", b"100 Continue", b"101 ", b"204 ", b"304 ", b"404", b"\r\n",
-    b"\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t", b":", b"Host: a", b"Host: a\r\n", b"Host: a/b\r\n",
-    b"Content-Length: 3\r\n", b"Content-Length: 3, 3\r\n", b"Content-Length: -1\r\n", b"Content-Length: 0\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n",
-    b"Connection: upgrade\r\nUpgrade: x\r\n", b"Expect: 100-continue\r\n", b"X: \x01\r\n", b"X : y\r\n", b"X: y\r\n z\r\n",
-    b"abc", b"3\r\nabc\r\n", b"3;a=b\r\nabc\r\n", b"3;a=b\r\nabc", b"\n0\r\n\r\n", b"3\nabc\n", b"0\r\n\r\n", b"0\r\nT: v\r\n\r\n", b"5\r\nab", b"ffffffff\r\n",
-    b"\x00", b"\x16\x03\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\xff", b"GET / HTTP/1.1\r\nHost: a\r\n",
-    b"POST / HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.1 200 OK\r\n",
-]  # fmt: skip
+    b"GET ",
+    b"POST ",
+    b"HEAD ",
+    b"CONNECT ",
+    b"FROB ",
+    b"/",
+    b"*",
+    b"/a?b",
+    b"http://h/p",
+    b"h:1",
+    b" HTTP/1.1",
+    b" HTTP/1.0",
+    b" HTTP/1.2",
+    b" HTTP/2.0",
+    b"HTTP/1.1 ",
+    b"HTTP/1.0 ",
+    b"200 OK",
+    b"100 Continue",
+    b"101 ",
+    b"204 ",
+    b"304 ",
+    b"404",
+    b"\r\n",
+    b"\r\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b":",
+    b"Host: a",
+    b"Host: a\r\n",
+    b"Host: a/b\r\n",
+    b"Content-Length: 3\r\n",
+    b"Content-Length: 3, 3\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 0\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip\r\n",
+    b"Connection: close\r\n",
+    b"Connection: keep-alive\r\n",
+    b"Connection: upgrade\r\nUpgrade: x\r\n",
+    b"Expect: 100-continue\r\n",
+    b"X: \x01\r\n",
+    b"X : y\r\n",
+    b"X: y\r\n z\r\n",
+    b"abc",
+    b"3\r\nabc\r\n",
+    b"3;a=b\r\nabc\r\n",
+    b"3;a=b\r\nabc",
+    b"\n0\r\n\r\n",
+    b"3\nabc\n",
+    b"0\r\n\r\n",
+    b"0\r\nT: v\r\n\r\n",
+    b"5\r\nab",
+    b"ffffffff\r\n",
+    b"\x00",
+    b"\x16\x03\x01",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\xff",
+    b"GET / HTTP/1.1\r\nHost: a\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+]
 
-nearly_http = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=4)), max_size=14).map(b"".join)
+nearly_http = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=4)), max_size=14).map(
+    b"".join
+)
 roles = st.sampled_from([wire.SERVER, wire.CLIENT])
 methods = st.sampled_from([b"GET", b"HEAD", b"CONNECT", b"POST"])
 SMALL = wire.Limits(
-    max_head_bytes=120, max_fields=4, max_target_bytes=20, max_chunk_extension_bytes=8, max_trailer_bytes=40,
-    max_trailers=2, max_interim=2,
-)  # fmt: skip
+    max_head_bytes=120,
+    max_fields=4,
+    max_target_bytes=20,
+    max_chunk_extension_bytes=8,
+    max_trailer_bytes=40,
+    max_trailers=2,
+    max_interim=2,
+)
 limits = st.sampled_from([wire.Limits(), SMALL])
 leniencies = st.frozensets(st.sampled_from(list(wire.Leniency)))
 
@@ -45,13 +108,16 @@ leniencies = st.frozensets(st.sampled_from(list(wire.Leniency)))
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """Return ``data`` in pieces that end at ``places``, empty ones left out."""
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
 
 
 class Reader:
-    """Plays one side on the h11 face: notes what comes, data merged, and answers so that the next exchange begins."""
+    """Plays one side on the h11 face: notes what comes, data merged, and answers so that the next exchange
+    begins."""
 
-    def __init__(self, role: Any, method: bytes, limits: wire.Limits, lenient: frozenset[wire.Leniency]) -> None:
+    def __init__(
+        self, role: Any, method: bytes, limits: wire.Limits, lenient: frozenset[wire.Leniency]
+    ) -> None:
         self.conn = wire.Connection(role, limits=limits, lenient=lenient)
         self.seen: list[Any] = []
         self.error: wire.RemoteProtocolError | None = None
@@ -96,13 +162,28 @@ class Reader:
         return self.seen, error, self.conn.their_state
 
 
-@given(nearly_http, st.lists(st.integers(0, 10_000), max_size=8), roles, methods, limits, leniencies, st.booleans())
+@given(
+    nearly_http,
+    st.lists(st.integers(0, 10_000), max_size=8),
+    roles,
+    methods,
+    limits,
+    leniencies,
+    st.booleans(),
+)
 @settings(max_examples=600)
-@example(b"GET  / HTTP/1.1\r\nHost: a\n\r\n\r\n", [17], wire.SERVER, b"GET", wire.Limits(), frozenset(), False)
+@example(
+    b"GET  / HTTP/1.1\r\nHost: a\n\r\n\r\n", [17], wire.SERVER, b"GET", wire.Limits(), frozenset(), False
+)
 @example(  # a body once ended at this bare LF, and only when it came in one receive
     b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\n0\r\n\r\n",
-    [62], wire.SERVER, b"GET", wire.Limits(), frozenset(), False,
-)  # fmt: skip
+    [62],
+    wire.SERVER,
+    b"GET",
+    wire.Limits(),
+    frozenset(),
+    False,
+)
 @example(b"\x16GET / HTTP/1.1\r\n\r\n", [1], wire.SERVER, b"GET", wire.Limits(), frozenset(), False)
 def test_splits_change_nothing(
     data: bytes, places: list[int], role: Any, method: bytes, limits: wire.Limits, lenient: Any, ends: bool
@@ -153,20 +234,26 @@ def test_memory_is_bounded_by_the_limit_and_one_receive(pieces: list[bytes], rol
         if piece and reader.error is None:
             reader.feed(piece)
             held = len(reader.conn.trailing_data[0])
-            paused = reader.conn.their_state in (wire.DONE, wire.MIGHT_SWITCH_PROTOCOL, wire.SWITCHED_PROTOCOL)
+            paused = reader.conn.their_state in (
+                wire.DONE,
+                wire.MIGHT_SWITCH_PROTOCOL,
+                wire.SWITCHED_PROTOCOL,
+            )
             # Held back on purpose, for what comes after this exchange: the caller stops receiving then.
             assert reader.error or paused or held <= bound, "more is held than the limits allow"
 
 
 tokens = st.text("abcdefghijklmnopqrstuvwxyzABC-!#_09", min_size=1, max_size=8).map(str.encode)
-values = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=12).map(
-    lambda text: text.encode("latin-1")
-)
+values = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=12
+).map(lambda text: text.encode("latin-1"))
 plain_fields = st.lists(
     st.tuples(
         tokens.filter(
-            lambda name: name.lower()
-            not in (b"host", b"connection", b"upgrade", b"expect", b"te", b"trailer", b"content-length")
+            lambda name: (
+                name.lower()
+                not in (b"host", b"connection", b"upgrade", b"expect", b"te", b"trailer", b"content-length")
+            )
         ),
         values.filter(lambda value: value.strip() == value),
     ),
@@ -191,17 +278,38 @@ def receive(conn: wire.Connection, data: bytes, places: list[int]) -> list[Any]:
 
 
 @given(
-    st.sampled_from([b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS"]), plain_fields, contents, st.booleans(),
-    plain_fields, st.sampled_from([200, 201, 204, 304, 404, 500]), plain_fields, contents, st.booleans(), st.booleans(),
+    st.sampled_from([b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS"]),
+    plain_fields,
+    contents,
+    st.booleans(),
+    plain_fields,
+    st.sampled_from([200, 201, 204, 304, 404, 500]),
+    plain_fields,
+    contents,
+    st.booleans(),
+    st.booleans(),
     st.lists(st.integers(0, 500), max_size=5),
-)  # fmt: skip
+)
 @settings(max_examples=400)
 def test_what_one_side_sends_the_other_receives(
-    method: bytes, request_fields: Any, upload: list[bytes], upload_chunked: bool, trailers: Any, status: int,
-    response_fields: Any, download: list[bytes], declared: bool, close: bool, places: list[int],
-) -> None:  # fmt: skip
+    method: bytes,
+    request_fields: Any,
+    upload: list[bytes],
+    upload_chunked: bool,
+    trailers: Any,
+    status: int,
+    response_fields: Any,
+    download: list[bytes],
+    declared: bool,
+    close: bool,
+    places: list[int],
+) -> None:
     client, server = wire.Connection(wire.CLIENT), wire.Connection(wire.SERVER)
-    framing = [("Transfer-Encoding", "chunked")] if upload_chunked else [("Content-Length", str(len(b"".join(upload))))]
+    framing = (
+        [("Transfer-Encoding", "chunked")]
+        if upload_chunked
+        else [("Content-Length", str(len(b"".join(upload))))]
+    )
     request = wire.Request(method=method, target="/x", headers=[("Host", "h"), *framing, *request_fields])
     end = wire.EndOfMessage(headers=trailers if upload_chunked else [])
     sent = b"".join(client.send(event) or b"" for event in (request, *map(wire.Data, upload), end))
@@ -250,7 +358,9 @@ class MessageReader(Reader):
 
     conn: Any
 
-    def __init__(self, role: Any, method: bytes, limits: wire.Limits, lenient: frozenset[wire.Leniency]) -> None:
+    def __init__(
+        self, role: Any, method: bytes, limits: wire.Limits, lenient: frozenset[wire.Leniency]
+    ) -> None:
         self.conn = wire.MessageConnection(role, limits, lenient)
         self.seen = []
         self.error = None
@@ -303,7 +413,10 @@ class MessageReader(Reader):
             )
         kind = wire.InformationalResponse if head.status_code < 200 else wire.Response
         return kind(
-            status_code=head.status_code, reason=head.reason, http_version=head.http_version, headers=head.headers
+            status_code=head.status_code,
+            reason=head.reason,
+            http_version=head.http_version,
+            headers=head.headers,
         )
 
     def answer(self) -> None:
@@ -315,19 +428,37 @@ class MessageReader(Reader):
 
 
 @given(
-    st.sampled_from([b"GET", b"HEAD", b"POST", b"CONNECT"]), st.sampled_from([b"1.1", b"1.0"]), st.booleans(),
-    st.integers(190, 1000), plain_fields, st.binary(max_size=30), st.booleans(), st.sampled_from([None, b"", b"Fine"]),
-    st.sampled_from([(), (("Connection", "close"),), (("Content-Length", "5"),), (("Transfer-Encoding", "chunked"),)]),
-)  # fmt: skip
+    st.sampled_from([b"GET", b"HEAD", b"POST", b"CONNECT"]),
+    st.sampled_from([b"1.1", b"1.0"]),
+    st.booleans(),
+    st.integers(190, 1000),
+    plain_fields,
+    st.binary(max_size=30),
+    st.booleans(),
+    st.sampled_from([None, b"", b"Fine"]),
+    st.sampled_from(
+        [(), (("Connection", "close"),), (("Content-Length", "5"),), (("Transfer-Encoding", "chunked"),)]
+    ),
+)
 @settings(max_examples=500)
 def test_both_faces_write_the_same_response(
-    method: bytes, version: bytes, keep: bool, status: int, fields: Any, content: bytes, whole: bool, reason: Any,
+    method: bytes,
+    version: bytes,
+    keep: bool,
+    status: int,
+    fields: Any,
+    content: bytes,
+    whole: bool,
+    reason: Any,
     special: Any,
-) -> None:  # fmt: skip
+) -> None:
     target = b"h:1" if method == b"CONNECT" else b"/"
     request = b"%s %s HTTP/%s\r\nHost: h\r\n%s\r\n" % (
-        method, target, version, b"Connection: keep-alive\r\n" if keep else b"",
-    )  # fmt: skip
+        method,
+        target,
+        version,
+        b"Connection: keep-alive\r\n" if keep else b"",
+    )
     events, messages = wire.Connection(wire.SERVER), wire.MessageConnection(wire.SERVER)
     for conn in (events, messages):
         conn.receive_data(request)

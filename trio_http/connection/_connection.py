@@ -102,7 +102,8 @@ class HTTPConnection:
         if isinstance(piece, bytes):
             if not piece and self.transport.truncated and self.framing == CLOSE_DELIMITED:
                 raise RemoteProtocolError(
-                    "the connection ended without TLS's closure alert in a body that only the end delimits, so it may be cut",
+                    "the connection ended without TLS's closure alert in a body that only the end delimits,"
+                    " so it may be cut",
                     section="RFC 9112 §9.8",
                 )
             return piece

@@ -19,7 +19,6 @@ from typing import Any, Final, NoReturn, Protocol
 
 import trio
 
-
 # Below this many, dead entries are not worth the work of removing them. Arbitrary.
 _FEW: Final = 64
 
@@ -47,8 +46,9 @@ class Ticker:
     """One clock for many peers. `run` it in a task of its own."""
 
     def __init__(self) -> None:
-        # Entries of [time, number, what is watched]. The number breaks ties, so that what is watched is never compared. An
-        # entry whose last part is None is dead: nothing is told, and nothing is kept alive by it.
+        # Entries of [time, number, what is watched]. The number breaks ties, so that what is watched is never
+        # compared. An entry whose last part is None is dead: nothing is told, and nothing is kept alive by
+        # it.
         self._heap: list[list[Any]] = []
         self._entries: dict[int, list[Any]] = {}  # the living ones, by the identity of what they watch
         self._numbers = itertools.count()
@@ -59,7 +59,8 @@ class Ticker:
         return len(self._entries)
 
     def watch(self, timed: Timed) -> None:
-        """See that ``timed`` is told when its deadline passes. Cheap when it stands in the heap early enough already."""
+        """See that ``timed`` is told when its deadline passes. Cheap when it stands in the heap early enough
+        already."""
         deadline = timed.deadline
         if deadline >= timed.scheduled or deadline == math.inf:
             return
@@ -72,8 +73,8 @@ class Ticker:
         """Never tell ``timed`` anything again, and let go of it."""
         self._strike(timed)
         timed.scheduled = math.inf
-        # Dead entries wait for their time, unless they become the greater part: then a server of short connections would
-        # pile them up.
+        # Dead entries wait for their time, unless they become the greater part: then a server of short
+        # connections would pile them up.
         if len(self._heap) > 2 * len(self._entries) + _FEW:
             self._heap = [entry for entry in self._heap if entry[2] is not None]
             heapq.heapify(self._heap)
@@ -81,7 +82,8 @@ class Ticker:
     async def run(self) -> NoReturn:
         """Tell what is watched when its time is up; for ever.
 
-        Cancellation: nothing is told any more; what is watched keeps its deadlines, and another `run` goes on with them.
+        Cancellation: nothing is told any more; what is watched keeps its deadlines, and another `run` goes on
+        with them.
         """
         while True:
             self._tell(trio.current_time())

@@ -7,15 +7,25 @@ from typing import TypeAlias, overload
 
 from trio_http import wire
 
-# Fields that concern one connection, not the message behind it (RFC 9110 §7.6.1), besides those that Connection names.
+# Fields that concern one connection, not the message behind it (RFC 9110 §7.6.1), besides those that
+# Connection names.
 HOP_BY_HOP = frozenset(
     [
-        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
-        b"trailer", b"transfer-encoding", b"upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     ]
-)  # fmt: skip
+)
 
-FieldsInput: TypeAlias = "Headers | wire.Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
+FieldsInput: TypeAlias = (
+    "Headers | wire.Headers | Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
+)
 
 
 class Headers:
@@ -25,7 +35,8 @@ class Headers:
       fields: a mapping, or pairs, of name and value; or another `Headers`.
 
     Raises:
-      trio_http.wire.LocalProtocolError: a name is no token, or a value has control characters or outer whitespace.
+      trio_http.wire.LocalProtocolError: a name is no token, or a value has control characters or outer
+        whitespace.
       UnicodeEncodeError: a value has characters beyond Latin-1, for which HTTP has no room.
 
     Reference: RFC 9110 §5.
@@ -84,8 +95,11 @@ class Headers:
         return self._wire.raw_items()
 
     def end_to_end(self) -> Headers:
-        """Return the fields that a proxy passes on: all but those for this connection alone (RFC 9110 §7.6.1)."""
-        named = {option.strip(b" \t").lower() for option in (self._wire.get(b"connection") or b"").split(b",")}
+        """Return the fields that a proxy passes on: all but those for this connection alone (RFC 9110
+        §7.6.1)."""
+        named = {
+            option.strip(b" \t").lower() for option in (self._wire.get(b"connection") or b"").split(b",")
+        }
         kept = [pair for pair in self._wire.raw_items() if pair[0].lower() not in HOP_BY_HOP | named]
         return Headers._wrap(wire.Headers(kept))
 

@@ -35,8 +35,8 @@ class Response:
 
     Raises:
       TypeError: more than one content, content that is no bytes, or an object that JSON cannot hold.
-      ValueError: a status outside 200-999 (an interim response is sent by `Request.send_informational`), or a 204 or 304
-        with content.
+      ValueError: a status outside 200-999 (an interim response is sent by `Request.send_informational`), or a
+        204 or 304 with content.
       trio_http.wire.LocalProtocolError: illegal header fields.
 
     Attributes:
@@ -94,7 +94,8 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The content as text, by the charset of the Content-Type; UTF-8 without one. Malformed bytes become U+FFFD."""
+        """The content as text, by the charset of the Content-Type; UTF-8 without one. Malformed bytes become
+        U+FFFD."""
         return decode_text(self.content, self.headers)
 
     def json(self) -> Any:
@@ -110,7 +111,10 @@ def decode_text(content: bytes, headers: Headers) -> str:
     """Return ``content`` as text by the charset that ``headers`` name (RFC 9110 §8.3.2), or else as UTF-8."""
     try:
         return content.decode(charset_of(headers) or "utf-8", "replace")
-    except (LookupError, ValueError):  # a charset that Python does not know, or a codec that is none for this use
+    except (
+        LookupError,
+        ValueError,
+    ):  # a charset that Python does not know, or a codec that is none for this use
         return content.decode("utf-8", "replace")
 
 

@@ -12,9 +12,10 @@ from ._link import Link
 class RequestBody(MessageBody):
     """The content of a request: iterate over it, or `receive_some`.
 
-    The first read sends ``100 Continue`` to a client that waits for it (RFC 9110 §10.1.1). Reading may raise, besides what
-    `MessageBody` says: `HTTPException` 413 beyond the limit, `ClientDisconnected`, and
-    `trio_http.wire.RemoteProtocolError` for a body that breaks its framing. A handler that lets them pass answers rightly.
+    The first read sends ``100 Continue`` to a client that waits for it (RFC 9110 §10.1.1). Reading may raise,
+    besides what `MessageBody` says: `HTTPException` 413 beyond the limit, `ClientDisconnected`, and
+    `trio_http.wire.RemoteProtocolError` for a body that breaks its framing. A handler that lets them pass
+    answers rightly.
     """
 
     __slots__ = ("_exchange", "_link")

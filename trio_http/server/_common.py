@@ -29,7 +29,8 @@ class CommonFields:
         """Return the fields; the same object for about a second.
 
         Args:
-          now: trio's time, which the caller knows already. The date itself is the wall clock's (RFC 9110 §6.6.1).
+          now: trio's time, which the caller knows already. The date itself is the wall clock's (RFC 9110
+            §6.6.1).
         """
         if now >= self._stale_at:
             wall = time.time()

@@ -19,13 +19,16 @@ class ServerTimes:
     """How long a client may take, in seconds; `math.inf` for ever. The handler's own time is never counted.
 
     Attributes:
-      head: from a connection's beginning, or a request's first byte, to the end of its head; then 408. Precedents: Apache
-        20-40, hyper 30, nginx 60.
-      idle: between exchanges on a kept connection; then closed. Precedents: uvicorn and hypercorn 5, nginx and aiohttp 75.
+      head: from a connection's beginning, or a request's first byte, to the end of its head; then 408.
+        Precedents: Apache 20-40, hyper 30, nginx 60.
+      idle: between exchanges on a kept connection; then closed. Precedents: uvicorn and hypercorn 5, nginx
+        and aiohttp 75.
       body_stall: without a byte of the request's body while the handler reads; then 408. Precedent: nginx 60.
       write_stall: without the client reading on while we send; then aborted. Precedent: nginx 60.
-      answer: for an answer that refuses, after something went wrong. Arbitrary: a slow but honest client gets it.
-      linger: for a client to take an answer that came before the end of its request. Precedents: Apache 2, nginx 5.
+      answer: for an answer that refuses, after something went wrong. Arbitrary: a slow but honest client gets
+        it.
+      linger: for a client to take an answer that came before the end of its request. Precedents: Apache 2,
+        nginx 5.
     """
 
     head: float = attrs.field(default=20.0, validator=_positive)
@@ -46,9 +49,10 @@ class ServerConfig:
       times: how long a client may take.
       max_body_bytes: the most that a request's body may have, unless its handler says otherwise
         (`Request.limit_body`); more is 413. A streamed body takes no memory. Precedent: Apache 1 GiB.
-      drain_bytes: how much of an unread request body is read and thrown away to keep a connection; beyond that it is
-        closed. Precedents: Go 256 KiB; a new connection costs about as much as 64 KiB here.
-      linger_bytes: how much is thrown away while lingering. Arbitrary: what a fast client sends before it looks up.
+      drain_bytes: how much of an unread request body is read and thrown away to keep a connection; beyond
+        that it is closed. Precedents: Go 256 KiB; a new connection costs about as much as 64 KiB here.
+      linger_bytes: how much is thrown away while lingering. Arbitrary: what a fast client sends before it
+        looks up.
       server_name: the Server field (RFC 9110 §10.2.4); None for none.
       date: send the Date field (RFC 9110 §6.6.1).
     """

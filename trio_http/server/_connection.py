@@ -1,13 +1,13 @@
 """The life of one connection, from its first byte to its last.
 
-It reads top to bottom: wait for a head, call the handler, send its answer, decide whether the connection lives on. The
-usual exchange does just that, with one receive and one send and no scope, nursery or task of its own: all exchanges of a
-connection share one cancel scope.
+It reads top to bottom: wait for a head, call the handler, send its answer, decide whether the connection
+lives on. The usual exchange does just that, with one receive and one send and no scope, nursery or task of
+its own: all exchanges of a connection share one cancel scope.
 
-Whatever is unusual leaves that scope first and is settled outside it, in `ServerConnection._settle`: a handler that failed,
-a client that was too slow or broke the protocol. There are two reasons. A scope that was cancelled cannot send an answer
-any more. And a cancelled handler whose clean-up fails raises a group in which the cancel still stands; only the scope's
-exit takes it out.
+Whatever is unusual leaves that scope first and is settled outside it, in `ServerConnection._settle`: a
+handler that failed, a client that was too slow or broke the protocol. There are two reasons. A scope that was
+cancelled cannot send an answer any more. And a cancelled handler whose clean-up fails raises a group in which
+the cancel still stands; only the scope's exit takes it out.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ class ServerConnection:
     __slots__ = ("_common", "_config", "_context", "_first", "_handler", "_link", "_request", "_task")
 
     def __init__(
-        self, handler: Handler, transport: Transport, config: ServerConfig, ticker: Ticker, common: CommonFields
+        self,
+        handler: Handler,
+        transport: Transport,
+        config: ServerConfig,
+        ticker: Ticker,
+        common: CommonFields,
     ) -> None:
         self._handler = handler
         self._link = Link(transport, config, ticker)
@@ -82,7 +87,8 @@ class ServerConnection:
             await link.transport.aclose_forcefully()  # nothing, after a regular end
 
     async def _run_until_trouble(self) -> bool:
-        """Serve exchange after exchange in one scope; then settle what ended it, and tell whether to go on."""
+        """Serve exchange after exchange in one scope; then settle what ended it, and tell whether to go
+        on."""
         link = self._link
         trouble: Exception | None = None
         try:
@@ -91,23 +97,27 @@ class ServerConnection:
                     pass
                 await self._end()
                 return False
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
             trouble = exc
         link.lift_limits()
         return await self._settle(trouble)
 
-    # -- one exchange ------------------------------------------------------------------------------------------------
+    # -- one exchange
+    # ------------------------------------------------------------------------------------------------
 
     async def _exchange(self) -> bool:
         """Answer one request; tell whether the connection can carry another."""
         link, peer = self._link, self._link.wire
-        self._task.context = self._context.copy()  # each request has its own; takes effect at the wait that follows
+        self._task.context = (
+            self._context.copy()
+        )  # each request has its own; takes effect at the wait that follows
         self._request = None
         head = peer.next_head()
         if head is wire.NEED_DATA:
             head = await self._wait_for_head()
         else:
-            # The client pipelines. Others have their turn first, or one that pipelines without end would starve them.
+            # The client pipelines. Others have their turn first, or one that pipelines without end would
+            # starve them.
             await trio.lowlevel.cancel_shielded_checkpoint()
         if not isinstance(head, wire.RequestHead):
             return False  # the client has ended the connection
@@ -122,10 +132,11 @@ class ServerConnection:
             await self._send(response, common)
         else:
             self._check_streamed(request, response)
-        if not link.body_is_complete:
-            # Not behind an answer that has announced the close: an `Expect` that it left unanswered may never be followed.
-            if peer.our_state is wire.DONE and peer.their_state is wire.SEND_BODY and link.can_drain_body():
-                await link.drain_body()
+        # Not behind an answer that has announced the close: an `Expect` that it left unanswered may never be
+        # followed.
+        unread = peer.their_state is wire.SEND_BODY and peer.our_state is wire.DONE
+        if unread and link.can_drain_body():
+            await link.drain_body()
         if peer.our_state is not wire.DONE or peer.their_state is not wire.DONE or link.overdue is not None:
             return False
         self._next_exchange()
@@ -156,14 +167,11 @@ class ServerConnection:
         """Send a whole response, with what the unread rest of the request asks for."""
         link = self._link
         headers = response.headers._wire
-        declared = headers.get(b"content-length")
-        if declared is not None and int(declared) != len(response.content):
-            # Seen here rather than in the wire, while nothing is lost and a 500 can still go out. A HEAD's answer may declare
-            # what it does not have, and so may a 304 (RFC 9110 §8.6).
-            if link.method != b"HEAD" and response.status not in (204, 304):
-                raise HandlerError(
-                    f"a response with Content-Length {int(declared)} and {len(response.content)} bytes of content"
-                )
+        declared, length = headers.content_length, len(response.content)
+        # Seen here rather than in the wire, while nothing is lost and a 500 can still go out. A HEAD's answer
+        # may declare what it does not have, and so may a 304 (RFC 9110 §8.6).
+        if declared not in (None, length) and link.method != b"HEAD" and response.status not in (204, 304):
+            raise HandlerError(f"a response with Content-Length {declared} and {length} bytes of content")
         if link.framing and not link.body_is_complete and not link.can_drain_body():
             headers = with_close(headers)
         await link.push(
@@ -176,21 +184,31 @@ class ServerConnection:
         """Refuse what a handler must not do beside a streamed response, or without any."""
         stream = request.response_stream
         if stream is None:
-            raise HandlerError(f"the handler returned {response!r} without having answered, expected a Response")
+            raise HandlerError(
+                f"the handler returned {response!r} without having answered, expected a Response"
+            )
         if response is not None:
-            raise HandlerError(f"the handler returned {response!r} beside its streamed response, expected None")
+            raise HandlerError(
+                f"the handler returned {response!r} beside its streamed response, expected None"
+            )
         if self._link.wire.our_state in (wire.SEND_RESPONSE, wire.SEND_BODY):
-            raise HandlerError("the handler returned without having entered or left its streamed response's block")
+            raise HandlerError(
+                "the handler returned without having entered or left its streamed response's block"
+            )
 
-    # -- what goes wrong ---------------------------------------------------------------------------------------------
+    # -- what goes wrong
+    # ---------------------------------------------------------------------------------------------
 
     async def _settle(self, trouble: Exception | None) -> bool:
-        """Answer for what ended the exchanges, where an answer is possible; tell whether the connection lives on."""
+        """Answer for what ended the exchanges, where an answer is possible; tell whether the connection lives
+        on."""
         link = self._link
         if trouble is not None:
             self._report(trouble)
         if link.transport.closed or link.wire.our_state in (wire.SEND_BODY, wire.ERROR):
-            await link.transport.aclose_forcefully()  # part of an answer is out: it must not look like all of it
+            await (
+                link.transport.aclose_forcefully()
+            )  # part of an answer is out: it must not look like all of it
             return False
         refusal = self._refusal(trouble) if link.wire.our_state in (wire.IDLE, wire.SEND_RESPONSE) else None
         if refusal is None:
@@ -201,7 +219,10 @@ class ServerConnection:
             try:
                 if link.wire.their_state in (wire.SEND_BODY, wire.ERROR, wire.IDLE):
                     refusal = Response(
-                        refusal.status, refusal.content, headers=with_close(refusal.headers._wire), reason=refusal.reason
+                        refusal.status,
+                        refusal.content,
+                        headers=with_close(refusal.headers._wire),
+                        reason=refusal.reason,
                     )
                 await self._send(refusal, common)
             except (ClientDisconnected, HandlerError, trio.ClosedResourceError, wire.LocalProtocolError):
@@ -234,7 +255,8 @@ class ServerConnection:
         return Response(500, text=_phrase(500))
 
     def _means_gone(self, cause: Exception) -> bool:
-        """Tell whether an exception says that the connection is no more, rather than that the handler failed."""
+        """Tell whether an exception says that the connection is no more, rather than that the handler
+        failed."""
         if isinstance(cause, ClientDisconnected):
             return True
         broken = isinstance(cause, trio.BrokenResourceError | trio.ClosedResourceError)
@@ -253,19 +275,21 @@ class ServerConnection:
         else:
             logger.error("handling %r failed", self._request, exc_info=trouble)
 
-    # -- the end -----------------------------------------------------------------------------------------------------
+    # -- the end
+    # -----------------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
         """Close the connection so that the client gets what was sent to it.
 
-        A close while bytes of the client's are unread, or on their way, becomes a reset that may overtake our answer (RFC
-        9112 §9.6). So then we say that we send no more, and read on for a while.
+        A close while bytes of the client's are unread, or on their way, becomes a reset that may overtake our
+        answer (RFC 9112 §9.6). So then we say that we send no more, and read on for a while.
         """
         link = self._link
         if link.wire.our_state is wire.ERROR or link.transport.closed:
             await link.transport.aclose_forcefully()
             return
-        # A client that is ready for another exchange may have sent it already. Between exchanges, no answer can be lost.
+        # A client that is ready for another exchange may have sent it already. Between exchanges, no answer
+        # can be lost.
         answered, gone = link.wire.our_state is not wire.IDLE, link.wire.trailing_data[1]
         surprised = answered and not gone and (self._request is None or self._request._head.keep_alive)
         if surprised or link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.trailing_data[0]:
@@ -290,7 +314,9 @@ def _lone_leaf(exc: Exception) -> Exception:
 
 
 def _response_of(exc: HTTPException) -> Response:
-    return Response(exc.status, text=exc.text if exc.status != 304 else None, headers=exc.headers)  # 304: has no content
+    return Response(
+        exc.status, text=exc.text if exc.status != 304 else None, headers=exc.headers
+    )  # 304: has no content
 
 
 def _phrase(status: int) -> str:

@@ -1,8 +1,9 @@
 """A connection to one client, with the clock on it: what the rest of the server waits through.
 
-The client's time is a plain number for each direction, set before each wait for the client and lifted when it is over, so a
-handler that takes its time is never blamed on the client. The server's ticker watches the earlier of the two; when it
-passes, the connection's scope is cancelled, and `Link.overdue` says what the client was too slow with.
+The client's time is a plain number for each direction, set before each wait for the client and lifted when it
+is over, so a handler that takes its time is never blamed on the client. The server's ticker watches the
+earlier of the two; when it passes, the connection's scope is cancelled, and `Link.overdue` says what the
+client was too slow with.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from trio_http.wire import CHUNKED, SERVER
 
 from ._config import ServerConfig
 
-# How much a client must read within the write limit. Arbitrary: about a kilobyte a second at the default limit, and enough at
-# once that a large answer costs no more system calls than the kernel's own buffers make of it.
+# How much a client must read within the write limit. Arbitrary: about a kilobyte a second at the default
+# limit, and enough at once that a large answer costs no more system calls than the kernel's own buffers make
+# of it.
 _PUSH_BYTES: Final = 64 * 1024
 
 
@@ -48,8 +50,8 @@ class Link(HTTPConnection):
       scope: the scope in which the client is served; cancelled when its time is up.
       awaiting: what the client is waited for with, while `receive_deadline` is finite.
       overdue: what it was too slow with, or None.
-      receive_deadline, send_deadline: until when the client has time to send, and to read; `math.inf` while it is not
-        waited for.
+      receive_deadline, send_deadline: until when the client has time to send, and to read; `math.inf` while
+        it is not waited for.
       scheduled: as `trio_http.connection.Timed`.
       exchange: counts the exchanges, so that what belongs to one that is over can be told.
       method: of the request under way.
@@ -57,9 +59,19 @@ class Link(HTTPConnection):
     """
 
     __slots__ = (
-        "awaiting", "body_received", "config", "exchange", "max_body_bytes", "method", "overdue", "receive_deadline",
-        "scheduled", "scope", "send_deadline", "ticker",
-    )  # fmt: skip
+        "awaiting",
+        "body_received",
+        "config",
+        "exchange",
+        "max_body_bytes",
+        "method",
+        "overdue",
+        "receive_deadline",
+        "scheduled",
+        "scope",
+        "send_deadline",
+        "ticker",
+    )
 
     def __init__(self, transport: Transport, config: ServerConfig, ticker: Ticker) -> None:
         super().__init__(transport, SERVER, config.limits, config.lenient)
@@ -103,7 +115,8 @@ class Link(HTTPConnection):
         self.scope.cancel(reason=self.overdue.value)
 
     def begin_exchange(self, head: wire.RequestHead) -> None:
-        """Forget the exchange before this one: its body's length and the limit that its handler set are not this one's."""
+        """Forget the exchange before this one: its body's length and the limit that its handler set are not
+        this one's."""
         self.overdue = None
         self.framing = head.framing
         self.method = head.method
@@ -119,7 +132,8 @@ class Link(HTTPConnection):
         if exchange != self.exchange:
             raise trio.ClosedResourceError("the exchange of this request is over")
 
-    # -- the request's body ------------------------------------------------------------------------------------------
+    # -- the request's body
+    # ------------------------------------------------------------------------------------------
 
     async def next_body(self) -> bytes:
         """Return the next piece of the request's body; ``b""`` at its end. Always a checkpoint.
@@ -158,21 +172,27 @@ class Link(HTTPConnection):
         return self.wire.their_state is not wire.SEND_BODY
 
     def is_worth_draining(self) -> bool:
-        """Tell whether the unread rest of the request, as far as its head tells, is worth reading to keep the connection.
+        """Tell whether the unread rest of the request, as far as its head tells, is worth reading to keep the
+        connection.
 
         Nothing is taken from it: the handler may read on.
         """
         if self.wire.they_are_waiting_for_100_continue:
-            return False  # a client that was told no will not send it, or will: nobody can say what comes next
+            return (
+                False  # a client that was told no will not send it, or will: nobody can say what comes next
+            )
         return self.framing != CHUNKED and self.framing - self.body_received <= self.config.drain_bytes
 
     def can_drain_body(self) -> bool:
-        """Tell whether the unread rest of the request, which nobody will read, is worth reading to keep the connection.
+        """Tell whether the unread rest of the request, which nobody will read, is worth reading to keep the
+        connection.
 
         What is here already is thrown away at once, up to the bound.
         """
         # A chunked body does not tell how long it is: whether it is here to its end is found out below.
-        if self.wire.they_are_waiting_for_100_continue or (self.framing != CHUNKED and not self.is_worth_draining()):
+        if self.wire.they_are_waiting_for_100_continue or (
+            self.framing != CHUNKED and not self.is_worth_draining()
+        ):
             return False
         bound = self.config.drain_bytes
         discarded = 0
@@ -180,7 +200,9 @@ class Link(HTTPConnection):
             try:
                 piece = self.wire.next_data()
             except wire.RemoteProtocolError:
-                return False  # the answer is ready and owed; what the client has broken only ends the connection
+                return (
+                    False  # the answer is ready and owed; what the client has broken only ends the connection
+                )
             if not isinstance(piece, bytes):
                 return self.framing != CHUNKED
             if not piece:
@@ -190,7 +212,8 @@ class Link(HTTPConnection):
         return False
 
     async def drain_body(self) -> None:
-        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's stall limit.
+        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's stall
+        limit.
 
         Raises:
           trio_http.wire.RemoteProtocolError: the client broke the framing.
@@ -204,12 +227,15 @@ class Link(HTTPConnection):
             raise ClientDisconnected("the client went away within the rest of its request") from exc
         self.receive_deadline = math.inf
 
-    # -- sending -----------------------------------------------------------------------------------------------------
+    # -- sending
+    # -----------------------------------------------------------------------------------------------------
 
     async def push(self, data: bytes) -> None:
-        """Send bytes of the wire's, under the write limit. Not a checkpoint when the kernel takes all at once.
+        """Send bytes of the wire's, under the write limit. Not a checkpoint when the kernel takes all at
+        once.
 
-        The limit counts from the last piece that was taken, so a client that reads slowly has as long as it needs.
+        The limit counts from the last piece that was taken, so a client that reads slowly has as long as it
+        needs.
 
         Raises:
           ClientDisconnected: the client went away.

@@ -18,7 +18,8 @@ from ._body import RequestBody
 from ._link import Link
 from ._response_stream import ResponseStream
 
-# What `read`, `text`, `json` and `form` take unless told otherwise, in bytes. Precedent: aiohttp's client_max_size.
+# What `read`, `text`, `json` and `form` take unless told otherwise, in bytes. Precedent: aiohttp's
+# client_max_size.
 READ_LIMIT = 1 << 20
 
 
@@ -50,7 +51,17 @@ class Request:
       connection: the addresses and TLS facts of the connection.
     """
 
-    __slots__ = ("_body", "_common", "_exchange", "_head", "_headers", "_link", "method", "response_stream", "target")
+    __slots__ = (
+        "_body",
+        "_common",
+        "_exchange",
+        "_head",
+        "_headers",
+        "_link",
+        "method",
+        "response_stream",
+        "target",
+    )
 
     def __init__(self, link: Link, head: wire.RequestHead, common: wire.Headers) -> None:
         self._link = link
@@ -81,7 +92,8 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The target's path as written, still percent-encoded; ``"*"`` for ``OPTIONS *``, empty for CONNECT."""
+        """The target's path as written, still percent-encoded; ``"*"`` for ``OPTIONS *``, empty for
+        CONNECT."""
         target = self.target
         if target[0] != "/":
             if self.method == "CONNECT":
@@ -98,7 +110,8 @@ class Request:
 
     @property
     def url(self) -> yarl.URL:
-        """The target URI (RFC 9112 §3.3), built from its parts and not normalised; with the host that the client named.
+        """The target URI (RFC 9112 §3.3), built from its parts and not normalised; with the host that the
+        client named.
 
         Raises:
           ValueError: the parts make no URL; the method is CONNECT, or the target ``*``.
@@ -131,7 +144,8 @@ class Request:
         return ConnectionInfo(transport.peername, transport.sockname, transport.tls)
 
     def limit_body(self, max_bytes: int) -> None:
-        """Set the most that the content may have, in place of the server's limit; to be called before it is read.
+        """Set the most that the content may have, in place of the server's limit; to be called before it is
+        read.
 
         Raises:
           HTTPException: 413, the Content-Length says that it has more: before any ``100 Continue``.
@@ -183,10 +197,12 @@ class Request:
             raise HTTPException(400, "the request's content is no JSON\n") from exc
 
     async def form(self, limit: int = READ_LIMIT) -> list[tuple[str, str]]:
-        """Return the whole content, taken for an ``application/x-www-form-urlencoded`` form, as pairs; see `read`.
+        """Return the whole content, taken for an ``application/x-www-form-urlencoded`` form, as pairs; see
+        `read`.
 
         Raises:
-          HTTPException: 415, the Content-Type is another; 400, there are too many fields; besides what `read` raises.
+          HTTPException: 415, the Content-Type is another; 400, there are too many fields; besides what `read`
+            raises.
 
         Cancellation: as `read`.
         """
@@ -204,12 +220,13 @@ class Request:
     def stream_response(
         self, status: int = 200, *, headers: FieldsInput | None = None, reason: str | None = None
     ) -> ResponseStream:
-        """Answer piece by piece: ``async with request.stream_response(200) as body: await body.send_all(b"...")``.
+        """Answer piece by piece: ``async with request.stream_response(200) as body: await
+        body.send_all(b"...")``.
 
         Args:
           status: 200-999.
-          headers: header fields. With a Content-Length the body must have just that; else it is chunked, or for an HTTP/1.0
-            client delimited by the close.
+          headers: header fields. With a Content-Length the body must have just that; else it is chunked, or
+            for an HTTP/1.0 client delimited by the close.
           reason: the reason phrase; None for the registered one.
 
         Raises:
@@ -227,7 +244,8 @@ class Request:
         return self.response_stream
 
     async def send_informational(self, status: int, *, headers: FieldsInput | None = None) -> None:
-        """Send an interim response, such as 103 with Link fields (RFC 8297); an HTTP/1.0 client is not sent any.
+        """Send an interim response, such as 103 with Link fields (RFC 8297); an HTTP/1.0 client is not sent
+        any.
 
         Args:
           status: 100-199 without 101, which is an upgrade.

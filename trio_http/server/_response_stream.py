@@ -14,10 +14,12 @@ from ._link import Link
 
 
 class ResponseStream(trio.abc.SendStream):
-    """The body of a streamed response: ``async with request.stream_response(...) as body: await body.send_all(...)``.
+    """The body of a streamed response: ``async with request.stream_response(...) as body: await
+    body.send_all(...)``.
 
-    Entering sends the head; leaving the block without an exception ends the message. Nothing else does: an exception, a
-    cancel or `aclose` before that aborts the connection, so that the client cannot take the part for the whole.
+    Entering sends the head; leaving the block without an exception ends the message. Nothing else does: an
+    exception, a cancel or `aclose` before that aborts the connection, so that the client cannot take the part
+    for the whole.
 
     Args:
       link: the client's connection.
@@ -25,8 +27,8 @@ class ResponseStream(trio.abc.SendStream):
       status, headers, reason: of the response.
 
     Attributes:
-      trailers: set it within the block to send a trailer section. It is left out in answer to HEAD and to an HTTP/1.0
-        client; beside a Content-Length it is an error (RFC 9112 §7.1.2).
+      trailers: set it within the block to send a trailer section. It is left out in answer to HEAD and to an
+        HTTP/1.0 client; beside a Content-Length it is an error (RFC 9112 §7.1.2).
       started: the head has been sent.
     """
 
@@ -65,7 +67,9 @@ class ResponseStream(trio.abc.SendStream):
         if link.wire.our_state is not wire.SEND_RESPONSE:
             raise RuntimeError("this request was answered already")
         status, headers, reason, common = self._head
-        if not link.body_is_complete and not link.is_worth_draining():  # not `can_drain_body`: the handler may read on
+        if (
+            not link.body_is_complete and not link.is_worth_draining()
+        ):  # not `can_drain_body`: the handler may read on
             headers = with_close(headers)
         await trio.lowlevel.checkpoint()
         head = link.wire.send_response(status, headers, reason=reason, common=common)
@@ -84,7 +88,9 @@ class ResponseStream(trio.abc.SendStream):
             link = self._link
             trailers = as_wire_headers(self.trailers)
             if link.method == b"HEAD" or link.wire.their_http_version == b"1.0":
-                trailers = wire.Headers()  # such a client can have none, and is owed the response all the same
+                trailers = (
+                    wire.Headers()
+                )  # such a client can have none, and is owed the response all the same
             end = link.wire.send_end(trailers)
             self._ended = True
             if end:
@@ -102,7 +108,8 @@ class ResponseStream(trio.abc.SendStream):
           trio.BrokenResourceError: an earlier send failed or was cancelled.
           trio_http.wire.LocalProtocolError: more than the Content-Length that the head announced.
 
-        Cancellation: some, all or none was sent. Every later send raises, and the connection is aborted when the block ends.
+        Cancellation: some, all or none was sent. Every later send raises, and the connection is aborted when
+        the block ends.
         """
         if self._ended:
             raise trio.ClosedResourceError("this response has ended")

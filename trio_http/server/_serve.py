@@ -49,8 +49,8 @@ async def serve_tcp(
 
     Args:
       handler: called with each `Request`, in its connection's task; returns a `Response`, or None after
-        `Request.stream_response`. An `HTTPException` becomes the answer it stands for; any other exception becomes a 500, or
-        an abort once the head is out, and is logged; the server lives on.
+        `Request.stream_response`. An `HTTPException` becomes the answer it stands for; any other exception
+        becomes a 500, or an abort once the head is out, and is logged; the server lives on.
       port: 0-65535; 0 lets the system choose one, which ``task_status`` tells.
       host: name or address to listen on; None for all addresses.
       backlog: connections that may wait to be accepted; None for the largest sensible number.

@@ -14,7 +14,7 @@ from ._errors import RemoteProtocolError, shown
 from ._grammar import CHUNK_EXTENSION, CHUNK_SIZE, CRLF, NO_TRAILER_NAMES
 from ._headers import Headers
 from ._rules import Rules
-from ._section import bare_lf_error, find_bare_lf, parse_fields, refuse_bare_lf, take_section
+from ._section import KnownLines, bare_lf_error, find_bare_lf, parse_fields, refuse_bare_lf, take_section
 
 NO_TRAILERS: Final = Headers()
 
@@ -269,7 +269,7 @@ class ChunkedReader:
 
     def _parse_trailers(self, section: bytes) -> Headers:
         try:
-            trailers = parse_fields(section, self._rules, self._rules.limits.max_trailers, {})
+            trailers = parse_fields(section, self._rules, self._rules.limits.max_trailers, KnownLines())
         except RemoteProtocolError as exc:
             raise find_bare_lf(section) or exc from None
         for name, _ in trailers:

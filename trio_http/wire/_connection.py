@@ -84,8 +84,9 @@ class Connection(Engine):
             if state is SEND_BODY:
                 reader = self._reader
                 assert reader is not None
-                if reader is NO_BODY:
-                    self._end_theirs()
+                if reader is NO_BODY and not is_client:
+                    self._state = joint.by_client[EndOfMessage]
+                    self._waiting_for_100 = False
                     return _END_OF_MESSAGE
                 piece = reader.read(self._buffer)
                 if piece:
@@ -127,9 +128,10 @@ class Connection(Engine):
         """
         kind = type(event)  # exactly: an event of a subclass could carry anything
         given: Any = event
+        by_length = self._length_writer
         try:
             if kind is Data:
-                data, by_length = given.data, self._length_writer
+                data = given.data
                 if self._writer is by_length and type(data) is bytes and len(data) <= by_length.left:
                     # What most bodies come to, by the shortest way.
                     by_length.left -= len(data)
@@ -137,7 +139,12 @@ class Connection(Engine):
                     return data
                 return b"".join(self._give_data(data))
             if kind is EndOfMessage:
-                return self._give_end(given.headers)
+                if self._writer is not by_length or by_length.left or self._is_client or given.headers.items:
+                    return self._give_end(given.headers)
+                # As above: a body of declared length, sent to its end.
+                self._state = self._state.by_server[EndOfMessage]
+                self._writer = None
+                return b""
             if kind is Response and given.http_version == b"1.1":
                 return self._give_response_head(given.status_code, given.reason, given.headers)
             return self._give_other(kind, given)

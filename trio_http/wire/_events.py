@@ -18,6 +18,9 @@ from ._headers import Headers, HeadersInput
 _NO_HEADERS: Final = Headers()
 
 
+_VERSION: Final = b"1.1"
+
+
 class Event:
     """The base of all events; not to be built or subclassed by callers: `send` goes by the exact type."""
 
@@ -49,7 +52,7 @@ class Request(Event):
         method: bytes | str,
         headers: HeadersInput,
         target: bytes | str,
-        http_version: bytes | str = b"1.1",
+        http_version: bytes | str = _VERSION,
     ) -> None:
         method, target, http_version = as_bytes(method), as_bytes(target), checked_version(http_version)
         if type(headers) is not Headers:
@@ -91,7 +94,7 @@ class InformationalResponse(_ResponseHead):
         *,
         status_code: int,
         headers: HeadersInput,
-        http_version: bytes | str = b"1.1",
+        http_version: bytes | str = _VERSION,
         reason: bytes | str = b"",
     ) -> None:
         _status(self, checked_status(status_code, interim=True))
@@ -118,7 +121,7 @@ class Response(_ResponseHead):
         *,
         status_code: int,
         headers: HeadersInput,
-        http_version: bytes | str = b"1.1",
+        http_version: bytes | str = _VERSION,
         reason: bytes | str = b"",
     ) -> None:
         # The values that nearly all responses have are told without a call.
@@ -126,7 +129,7 @@ class Response(_ResponseHead):
             status_code = checked_status(status_code, interim=False)
         if type(headers) is not Headers:
             headers = Headers(headers)
-        if type(http_version) is not bytes or http_version != b"1.1":
+        if http_version is not _VERSION:
             http_version = checked_version(http_version)
         if type(reason) is not bytes or reason not in _USUAL_REASONS:
             reason = checked_reason(reason)

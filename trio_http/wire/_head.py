@@ -22,9 +22,9 @@ from ._grammar import (
     is_host,
     is_token,
 )
-from ._headers import Headers, Pair
+from ._headers import Headers
 from ._rules import Rules
-from ._section import find_bare_lf, parse_fields
+from ._section import KnownLines, find_bare_lf, parse_fields
 
 _METHODS: Final = frozenset(
     [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"CONNECT", b"TRACE"]
@@ -142,7 +142,7 @@ class HeadParser:
         self._target_marks = rules.target_marks
         self._max_target_bytes = rules.limits.max_target_bytes
         self._max_fields = rules.limits.max_fields
-        self._known_lines: dict[bytes, Pair] = {}
+        self._known_lines = KnownLines()
         self._host: bytes | None = None  # of the last head, found to be well-formed
         self._block: bytes | None = None
         self._headers = _NO_FIELDS

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias, overload
 
 from ._errors import LocalProtocolError, shown
 from ._facts import NO_FACTS, TELLING, Facts, gathered, length_in
-from ._grammar import CRLF, KNOWN_NAMES, MAX_LENGTH_DIGITS, VALUE_MARKS, as_bytes, fold_name
+from ._grammar import CRLF, VALUE_MARKS, as_bytes, fold_name
 
 Pair: TypeAlias = tuple[bytes, bytes]
 HeadersInput: TypeAlias = "Headers | Iterable[Sequence[bytes | str]]"
@@ -35,8 +35,9 @@ class Headers(Sequence[Pair]):
     Repeats of one Content-Length are merged, a Transfer-Encoding is lower-cased (RFC 9110 §8.6, RFC 9112 §7).
     """
 
+    #: The length that a Content-Length states, in bytes; None without one.
     # For this package alone:
-    #   content_length, facts: what the section says; of a received one, once the parser has judged it.
+    #   facts: what the section says; of a received one, once the parser has judged it.
     #   block: the field lines as they are written, each with its CRLF; None when they were received.
     #   lines: the field lines as they were received; None otherwise.
     #   joined: as `by_name`, or None until somebody asks.
@@ -53,36 +54,47 @@ class Headers(Sequence[Pair]):
         if type(fields) is Headers:
             fields = fields.raw_items()
         items: list[Pair] = []
-        parts: list[bytes] = []
-        length: bytes | None = None
-        telling = False
-        name: Any
-        value: Any
-        for name, value in fields:
-            lower = _known_name(name) if type(name) is bytes else None
-            if lower is None or type(value) is not bytes or value.strip() != value:
-                name, lower, value = _checked_pair(name, value)
-            if lower in TELLING:
-                if lower != b"content-length":
-                    telling = True
-                    if lower == b"transfer-encoding":
-                        value = value.lower()
-                elif length is None and value.isdigit() and len(value) <= MAX_LENGTH_DIGITS:
-                    length = value
-                else:
-                    value = _one_length(value, length)
-                    if length is not None:
-                        continue
-                    length = value
-            items.append((lower, value))
-            parts += name, b": ", value, b"\r\n"
-        self.block = block = b"".join(parts)
-        if block.translate(VALUE_MARKS).count(0) != 2 * len(items):  # more than the CR and LF of each line
-            raise _first_illegal(items)
+        lines: list[bytes] = []
+        telling = 0  # what the fields tell, summed up: `_LENGTH` when that is a Content-Length, once
+        told = b""
+        for field in fields:
+            try:
+                item, line, tells = _recent[field]
+            except (KeyError, TypeError):  # not used lately, or of a type that cannot be looked up
+                name, value = field
+                item, line, tells = _checked_line(name, value)
+            if tells:
+                telling += tells
+                told = item[1]
+            items.append(item)
+            lines.append(line)
         self.items = items
-        self.lines = self.joined = None
-        self.content_length = None if length is None else int(length)
-        self.facts = gathered(self.by_name, LocalProtocolError) if telling else NO_FACTS
+        self.lines = self.joined = self.content_length = None
+        self.facts = NO_FACTS
+        if telling == _LENGTH:
+            self.content_length = int(told)
+        elif telling:
+            self._judge(lines)
+        self.block = b"".join(lines)
+
+    def _judge(self, lines: list[bytes]) -> None:
+        """Find what fields of ours say, and see that they say it once."""
+        by_name = self.by_name
+        length = by_name.get(b"content-length")
+        if length is not None:
+            if b"," in length:
+                length = _one_length(length)
+                self._keep_first(b"content-length", length, lines)
+                by_name = self.by_name
+            self.content_length = int(length)
+        self.facts = gathered(by_name, LocalProtocolError)
+
+    def _keep_first(self, name: bytes, value: bytes, lines: list[bytes]) -> None:
+        places = [at for at, item in enumerate(self.items) if item[0] == name]
+        for at in reversed(places[1:]):
+            del self.items[at], lines[at]
+        self.items[places[0]], lines[places[0]], _ = _checked_line(lines[places[0]].partition(b":")[0], value)
+        self.joined = None
 
     @property
     def by_name(self) -> dict[bytes, bytes]:
@@ -185,16 +197,35 @@ class Headers(Sequence[Pair]):
         self.joined = None
 
 
-_known_name: Final = KNOWN_NAMES.get
+# Fields that were written lately, each with its pair, its line, and what it tells: most of a program's fields
+# are the same in every message, and looking one up costs a fifth of checking and writing it. Only short ones,
+# and few: what a program says may be long, and may be a secret.
+_recent: Final[dict[Any, tuple[Pair, bytes, int]]] = {}
+_LENGTH: Final = 1  # a Content-Length
+_OTHER: Final = 2  # another of `TELLING`
+_RECENT_FIELDS: Final = 256
+_RECENT_VALUE_BYTES: Final = 64
+_HASHED: Final = frozenset([bytes, str])  # what cannot change under its hash
+_SECRET: Final = frozenset([b"authorization", b"cookie", b"proxy-authorization", b"set-cookie"])
 
 
-def _checked_pair(name: object, value: object) -> tuple[bytes, bytes, bytes]:
-    """Return a field's name, its name in lower case and its value as bytes, refusing what is no field."""
-    name, value = as_bytes(name), as_bytes(value)
-    lower = fold_name(name)
-    if lower is None or value.strip() != value:
-        raise _illegal(name, lower, value)
-    return name, lower, value
+def _checked_line(name: Any, value: Any) -> tuple[Pair, bytes, int]:
+    """Return a field as a pair, as its line, and what it tells; refuse what is no field."""
+    raw, content = as_bytes(name), as_bytes(value)
+    lower = fold_name(raw)
+    if lower is None or content.strip() != content or 0 in content.translate(VALUE_MARKS):
+        raise _illegal(raw, lower, content)
+    if lower == b"transfer-encoding":
+        content = content.lower()
+    elif lower == b"content-length":
+        content = _one_length(content)
+    tells = _LENGTH if lower == b"content-length" else _OTHER if lower in TELLING else 0
+    checked = (lower, content), b"%s: %s\r\n" % (raw, content), tells
+    if len(content) <= _RECENT_VALUE_BYTES and lower not in _SECRET and {type(name), type(value)} <= _HASHED:
+        if len(_recent) >= _RECENT_FIELDS:
+            _recent.clear()
+        _recent[name, value] = checked
+    return checked
 
 
 def _illegal(name: bytes, lower: bytes | None, value: bytes) -> LocalProtocolError:
@@ -209,26 +240,16 @@ def _illegal(name: bytes, lower: bytes | None, value: bytes) -> LocalProtocolErr
     )
 
 
-def _first_illegal(items: list[Pair]) -> LocalProtocolError:
-    return next(_illegal(name, name, value) for name, value in items if 0 in value.translate(VALUE_MARKS))
-
-
-def _one_length(value: bytes, former: bytes | None) -> bytes:
+def _one_length(value: bytes) -> bytes:
     """Return the one length that a Content-Length value states, perhaps several times over (RFC 9110 §8.6).
 
-    Args:
-      former: what the field lines before it state, if there are any.
-
     Raises:
-      LocalProtocolError: it states none, or another one.
+      LocalProtocolError: it states none, or more than one.
     """
     lengths = {length.strip(b" \t") for length in value.split(b",")}
-    if former is not None:
-        lengths.add(former)
     if len(lengths) != 1:
-        stated = b", ".join(sorted(lengths))
         raise LocalProtocolError(
-            f"contradictory Content-Length {shown(stated)}, expected one length", section="RFC 9112 §6.3"
+            f"contradictory Content-Length {shown(value)}, expected one length", section="RFC 9112 §6.3"
         )
     length = lengths.pop()
     length_in(length, LocalProtocolError)

@@ -19,16 +19,44 @@ from ._grammar import CRLF, KNOWN_NAMES, fold_name
 from ._headers import Headers, Pair
 from ._rules import Rules
 
-# What one connection remembers of its peer's field lines: enough for a browser's, which has about 15 of up to
-# 130 bytes, and at most 16 KiB for one that never repeats itself.
-KNOWN_LINES: Final = 64
+# What one connection remembers of its peer's field lines: a browser sends about 15 of up to 130 bytes. So it
+# is at most 8 KiB.
+KNOWN_LINES: Final = 32
 KNOWN_LINE_BYTES: Final = 256
+# After so many lines that were not known, what is known is forgotten: the peer has come to say other things.
+# Arbitrary.
+RELEARN_AFTER: Final = 1000
+_FEW_LINES: Final = 2
 
 _WHITESPACE: Final = frozenset([b" ", b"\t"])
 _SECTION_END: Final = b"\r\n\r\n"
 _LENIENT_END: Final = re.compile(rb"\n\r?\n")
 _LENIENT_LINE_END: Final = re.compile(rb"\r?\n")
 _new: Final[Callable[[type[Headers]], Headers]] = object.__new__
+
+
+class KnownLines(dict[bytes, Pair]):
+    """Field lines that were taken apart before, each with its pair.
+
+    Most peers say most things again and again, and looking a line up costs a fifth of taking it apart. What a
+    peer says only once must not push out what it repeats: when there is no room, nothing is added.
+    """
+
+    __slots__ = ("_unknown",)
+
+    def __init__(self) -> None:
+        self._unknown = 0
+
+    def learn(self, line: bytes, pair: Pair) -> None:
+        """Remember a line, if there is room for it."""
+        if len(self) < KNOWN_LINES:
+            if len(line) <= KNOWN_LINE_BYTES:
+                self[line] = pair
+        elif self._unknown < RELEARN_AFTER:
+            self._unknown += 1
+        else:
+            self.clear()
+            self._unknown = 0
 
 
 def take_section(
@@ -95,14 +123,13 @@ def bare_lf_error(data: bytes, section: str = "RFC 9112 §2.2") -> RemoteProtoco
     return RemoteProtocolError(f"line {shown(line)} ends in LF, expected CRLF", section=section)
 
 
-def parse_fields(section: bytes, rules: Rules, most: int, known: dict[bytes, Pair]) -> Headers:
+def parse_fields(section: bytes, rules: Rules, most: int, known: KnownLines) -> Headers:
     """Take field lines apart (RFC 9112 §5).
 
     Args:
       section: the lines, joined by CRLF; not empty.
       most: field lines allowed; more is 431.
-      known: lines that were taken apart before, each with its pair. Most peers say most things again and
-        again; looking a line up costs a fifth of taking it apart. New lines are added to it, within bounds.
+      known: what the peer said before; it learns new lines.
 
     Returns:
       The fields; what they say of framing and connection is for the caller to judge.
@@ -110,21 +137,25 @@ def parse_fields(section: bytes, rules: Rules, most: int, known: dict[bytes, Pai
     lines = section.split(CRLF)
     if len(lines) > most:
         raise RemoteProtocolError(f"{len(lines)} field lines, at most {most} are allowed", 431)
-    items: list[Any] = list(map(known.get, lines))
-    for at, item in enumerate(items):
-        if item is None:
-            line = lines[at]
-            name, colon, value = line.partition(b":")
-            lower = KNOWN_NAMES.get(name) or fold_name(name)
-            if lower is None or not colon or 0 in line.translate(rules.value_marks):
-                if line[:1] in _WHITESPACE and at > 0 and rules.unfold:
-                    return parse_fields(_unfolded(lines), rules, most, known)
-                raise _line_error(line, at, rules)
-            items[at] = item = (lower, value.strip(b" \t"))
-            if len(line) <= KNOWN_LINE_BYTES:
-                if len(known) >= KNOWN_LINES:
-                    known.clear()
-                known[line] = item
+    # A few lines are taken apart faster than they are remembered; and if all came again, nobody asked.
+    many = len(lines) > _FEW_LINES
+    items: list[Any] = list(map(known.get, lines)) if many else []
+    at = -1
+    unknown = [line for line, item in zip(lines, items, strict=True) if item is None] if many else lines
+    for line in unknown:
+        name, colon, value = line.partition(b":")
+        lower = KNOWN_NAMES.get(name) or fold_name(name)
+        if lower is None or not colon or 0 in line.translate(rules.value_marks):
+            if line[:1] in _WHITESPACE and line != lines[0] and rules.unfold:
+                return parse_fields(_unfolded(lines), rules, most, known)
+            raise _line_error(line, lines.index(line), rules)
+        item = (lower, value.strip(b" \t"))
+        if not many:
+            items.append(item)
+            continue
+        at = items.index(None, at + 1)
+        items[at] = item
+        known.learn(line, item)
     # Not by the constructor: all that it would check is known.
     headers = _new(Headers)
     headers.items = items
