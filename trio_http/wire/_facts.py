@@ -16,6 +16,7 @@ from ._grammar import MAX_LENGTH_DIGITS
 # The fields that frame a message (RFC 9112 §6), and all that decide on it or its connection.
 FRAMING: Final = frozenset([b"content-length", b"transfer-encoding"])
 TELLING: Final = FRAMING | {b"connection", b"expect", b"upgrade"}
+BESIDE_CONNECTION: Final = TELLING - {b"connection"}
 
 
 class Facts:
@@ -66,7 +67,8 @@ class Facts:
 
 
 NO_FACTS: Final = Facts()  # of a header section with none of the telling fields
-_BY_CONNECTION: Final = {b"": NO_FACTS, b"keep-alive": Facts(keep_alive=True), b"close": Facts(close=True)}
+# What a Connection field alone says, for its usual values.
+BY_CONNECTION: Final = {b"": NO_FACTS, b"keep-alive": Facts(keep_alive=True), b"close": Facts(close=True)}
 
 
 def gathered(fields: Mapping[bytes, bytes], error: type[ProtocolError]) -> Facts:
@@ -82,8 +84,8 @@ def gathered(fields: Mapping[bytes, bytes], error: type[ProtocolError]) -> Facts
     connection = fields.get(b"connection", b"").lower()
     coding = fields.get(b"transfer-encoding")
     expect = fields.get(b"expect")
-    if coding is None and expect is None and connection in _BY_CONNECTION:
-        return _BY_CONNECTION[connection]
+    if coding is None and expect is None and connection in BY_CONNECTION:
+        return BY_CONNECTION[connection]
     options = _members(connection)
     if coding is not None and coding.lower() != b"chunked":
         raise error(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from ._errors import RemoteProtocolError, shown
-from ._facts import FRAMING, TELLING, Facts, gathered, length_in
+from ._facts import BESIDE_CONNECTION, BY_CONNECTION, FRAMING, TELLING, Facts, gathered, length_in
 from ._framing import framed_regardless, request_framing
 from ._grammar import (
     CRLF,
@@ -225,7 +225,12 @@ class HeadParser:
             headers.joined = by_name
         else:
             by_name = headers.by_name
-        if not TELLING.isdisjoint(by_name):
+        if (
+            BESIDE_CONNECTION.isdisjoint(by_name)
+            and (said := by_name.get(b"connection", b"")) in BY_CONNECTION
+        ):
+            headers.facts = BY_CONNECTION[said]  # nearly every GET
+        else:
             self._judge(headers)
         host = by_name.get(b"host")
         if host != self._host:

@@ -47,16 +47,15 @@ class KnownLines(dict[bytes, Pair]):
     def __init__(self) -> None:
         self._unknown = 0
 
-    def learn(self, line: bytes, pair: Pair) -> None:
-        """Remember a line, if there is room for it."""
+    def has_room(self, unknown: int) -> bool:
+        """Tell whether lines may be added, now that ``unknown`` more have come that are not here."""
         if len(self) < KNOWN_LINES:
-            if len(line) <= KNOWN_LINE_BYTES:
-                self[line] = pair
-        elif self._unknown < RELEARN_AFTER:
-            self._unknown += 1
-        else:
+            return True
+        self._unknown += unknown
+        if self._unknown > RELEARN_AFTER:
             self.clear()
             self._unknown = 0
+        return False
 
 
 def take_section(
@@ -137,25 +136,26 @@ def parse_fields(section: bytes, rules: Rules, most: int, known: KnownLines) -> 
     lines = section.split(CRLF)
     if len(lines) > most:
         raise RemoteProtocolError(f"{len(lines)} field lines, at most {most} are allowed", 431)
-    # A few lines are taken apart faster than they are remembered; and if all came again, nobody asked.
-    many = len(lines) > _FEW_LINES
-    items: list[Any] = list(map(known.get, lines)) if many else []
-    at = -1
-    unknown = [line for line, item in zip(lines, items, strict=True) if item is None] if many else lines
-    for line in unknown:
-        name, colon, value = line.partition(b":")
-        lower = KNOWN_NAMES.get(name) or fold_name(name)
-        if lower is None or not colon or 0 in line.translate(rules.value_marks):
-            if line[:1] in _WHITESPACE and line != lines[0] and rules.unfold:
-                return parse_fields(_unfolded(lines), rules, most, known)
-            raise _line_error(line, lines.index(line), rules)
-        item = (lower, value.strip(b" \t"))
-        if not many:
-            items.append(item)
-            continue
-        at = items.index(None, at + 1)
-        items[at] = item
-        known.learn(line, item)
+    marks = rules.value_marks
+    items: list[Any]
+    if len(lines) <= _FEW_LINES:  # these are taken apart faster than remembered
+        items = [_pair(line, marks) for line in lines]
+    else:
+        items = list(map(known.get, lines))
+        unknown = items.count(None)
+        has_room = unknown > 0 and known.has_room(unknown)
+        at = -1
+        for _ in range(unknown):
+            at = items.index(None, at + 1)
+            line = lines[at]
+            pair = items[at] = _pair(line, marks)
+            if has_room and pair is not None and len(line) <= KNOWN_LINE_BYTES:
+                known[line] = pair
+    if None in items:
+        at = items.index(None)
+        if lines[at][:1] in _WHITESPACE and at > 0 and rules.unfold:
+            return parse_fields(_unfolded(lines), rules, most, known)
+        raise _line_error(lines[at], at, rules)
     # Not by the constructor: all that it would check is known.
     headers = _new(Headers)
     headers.items = items
@@ -163,6 +163,15 @@ def parse_fields(section: bytes, rules: Rules, most: int, known: KnownLines) -> 
     headers.facts = NO_FACTS
     headers.block = headers.content_length = headers.joined = None
     return headers
+
+
+def _pair(line: bytes, value_marks: bytes) -> Pair | None:
+    """Return a field line as name and value, or None when it is not one."""
+    name, colon, value = line.partition(b":")
+    lower = KNOWN_NAMES.get(name) or fold_name(name)
+    if lower is None or not colon or 0 in line.translate(value_marks):
+        return None
+    return lower, value.strip(b" \t")
 
 
 def _unfolded(lines: list[bytes]) -> bytes:
