@@ -112,8 +112,7 @@ class ServerConnection:
             self._context.copy()
         )  # each request has its own; takes effect at the wait that follows
         self._request = None
-        head = peer.next_head()
-        if head is wire.NEED_DATA:
+        if not peer.has_unread or (head := peer.next_head()) is wire.NEED_DATA:
             head = await self._wait_for_head()
         else:
             # The client pipelines. Others have their turn first, or one that pipelines without end would
@@ -149,7 +148,7 @@ class ServerConnection:
     async def _wait_for_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
         """Wait for a head: idle until its first byte, then within the head's limit."""
         link, times = self._link, self._config.times
-        if self._first or link.wire.trailing_data[0]:
+        if self._first or link.wire.has_unread:
             link.allow(times.head, Overdue.HEAD)
             self._first = False
         else:
@@ -292,7 +291,7 @@ class ServerConnection:
         # can be lost.
         answered, gone = link.wire.our_state is not wire.IDLE, link.wire.trailing_data[1]
         surprised = answered and not gone and (self._request is None or self._request._head.keep_alive)
-        if surprised or link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.trailing_data[0]:
+        if surprised or link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.has_unread:
             left = self._config.linger_bytes
             with trio.move_on_after(self._config.times.linger):
                 try:

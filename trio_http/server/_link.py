@@ -144,7 +144,7 @@ class Link(HTTPConnection):
           ClientDisconnected: the client went away.
         """
         self.refuse_large_body()
-        if self.wire.they_are_waiting_for_100_continue and not self.wire.trailing_data[0]:
+        if self.wire.they_are_waiting_for_100_continue and not self.wire.has_unread:
             await self.push(self.wire.send_response(100, ()))
         self.allow(self.config.times.body_stall, Overdue.BODY)
         try:

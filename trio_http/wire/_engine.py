@@ -155,6 +155,11 @@ class Engine:
         """
         return self._buffer.peek(), self._buffer.closed
 
+    @property
+    def has_unread(self) -> bool:
+        """Bytes were received that were not used yet."""
+        return self._buffer.pos < len(self._buffer.data)
+
     # -- receiving -------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes | bytearray | memoryview | None) -> None:
