@@ -1,7 +1,7 @@
 """The names, sentinels and error classes that a program written for h11 imports, on h11 itself and on ours.
 
 Each test runs on both modules: h11 is the oracle, so a wrong reading of h11 fails just as a wrong imitation
-  does.
+does.
 """
 
 import copy

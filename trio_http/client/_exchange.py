@@ -1,9 +1,8 @@
 """One request and its response, on one connection, in the caller's task.
 
 Read from top to bottom: `begin` leases a link and comes back with the head of the final response; `finish`
-  reads a whole
-content. Whatever interrupts them, an error or a cancel, the link is taken off the books in synchronous code
-and closed, and no other link is touched.
+reads a whole content. Whatever interrupts them, an error or a cancel, the link is taken off the books in
+synchronous code and closed, and no other link is touched.
 """
 
 from __future__ import annotations
@@ -52,8 +51,7 @@ async def begin(owner: Owner, plan: RequestPlan, config: ClientConfig) -> tuple[
       Exception: whatever the content's own iterator raised.
 
     Cancellation: before anything was sent, the connection goes back; after that it is closed. No other one is
-      affected.
-    """
+    affected."""
     link = await owner.lease(plan)
     try:
         return link, await _begin_on(link, owner, plan, config)

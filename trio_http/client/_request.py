@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import json as jsonlib
 from collections.abc import AsyncIterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict
 
 from trio_http import wire
 from trio_http._errors import InvalidRequest
@@ -30,6 +30,22 @@ _METHODS: Final = {
     for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
     for spelling in (method, method.lower())
 }
+
+
+class RequestOptions(TypedDict, total=False):
+    """The keywords of requests without content."""
+
+    params: ParamsInput | None
+    headers: FieldsInput | None
+    target: str | bytes | None
+
+
+class ContentOptions(RequestOptions, total=False):
+    """The keywords of requests with content."""
+
+    content: Content | None
+    json: Any
+    data: ParamsInput | None
 
 
 class RequestPlan:

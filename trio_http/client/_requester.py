@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
-
-from trio_http.messages import FieldsInput
+from typing import Unpack
 
 from ._config import ClientConfig
 from ._exchange import begin, finish
 from ._link import Owner
-from ._request import UNSET, Content, Planner, RequestPlan
+from ._request import ContentOptions, Planner, RequestOptions, RequestPlan
 from ._response import ReceivedResponse, ResponseBody, StreamedResponse
-from ._url import ParamsInput, URLInput
+from ._url import URLInput
 
 
 class ResponseBlock:
@@ -58,8 +56,7 @@ class Requester:
     - ``data``: a mapping or pairs, sent as a form.
 
     A request is sent at most twice: once more when a connection from the pool turns out to be closed, nothing
-      of an answer
-    came, the method is idempotent and the content is bytes.
+    of an answer came, the method is idempotent and the content is bytes.
     """
 
     def __init__(self, owner: Owner, config: ClientConfig, planner: Planner) -> None:
@@ -71,13 +68,7 @@ class Requester:
         self,
         method: str,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
-        content: Content | None = None,
-        json: Any = UNSET,
-        data: ParamsInput | None = None,
+        **options: Unpack[ContentOptions],
     ) -> ReceivedResponse:
         """Send a request and return its response, whole.
 
@@ -93,13 +84,10 @@ class Requester:
           Exception: whatever the iterator of ``content`` raised, as it is.
 
         Cancellation: while it waits for a connection, nothing is held; a dial made for it goes on for others.
-          From the first
-        byte sent to the last one received, the connection in use is closed, and no other. The server may have
-        acted.
+        From the first byte sent to the last one received, the connection in use is closed, and no other. The
+        server may have acted.
         """
-        plan = self._planner.plan(
-            method, url, params=params, headers=headers, target=target, content=content, json=json, data=data
-        )
+        plan = self._planner.plan(method, url, **options)
         link, head = await begin(self._owner, plan, self._config)
         return await finish(link, self._owner, plan, head, self._config.max_content_bytes)
 
@@ -107,140 +95,94 @@ class Requester:
         self,
         method: str,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
-        content: Content | None = None,
-        json: Any = UNSET,
-        data: ParamsInput | None = None,
+        **options: Unpack[ContentOptions],
     ) -> ResponseBlock:
         """Return an async context manager that sends a request and gives its response as soon as the head is
         here.
 
         The body is read within the block. Leaving the block ends it: the connection goes back to the pool if
-          the body was
-        read to its end, or if its rest is here already and at most 64 KiB; else it is closed.
+        the body was read to its end, or if its rest is here already and at most 64 KiB; else it is closed.
 
         Args, Raises: as `request`; the body raises what concerns the body.
 
         Cancellation: entering, as `request`. Within the block: the connection is closed, unless the body was
-          read to its end.
-        """
-        plan = self._planner.plan(
-            method, url, params=params, headers=headers, target=target, content=content, json=json, data=data
-        )
+        read to its end."""
+        plan = self._planner.plan(method, url, **options)
         return ResponseBlock(self._owner, plan, self._config)
 
     async def get(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
+        **options: Unpack[RequestOptions],
     ) -> ReceivedResponse:
         """Make a GET request (RFC 9110 §9.3.1); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request("GET", url, params=params, headers=headers, target=target)
+        return await self.request("GET", url, **options)
 
     async def head(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
+        **options: Unpack[RequestOptions],
     ) -> ReceivedResponse:
         """Make a HEAD request (RFC 9110 §9.3.2); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request("HEAD", url, params=params, headers=headers, target=target)
+        return await self.request("HEAD", url, **options)
 
     async def options(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
+        **options: Unpack[RequestOptions],
     ) -> ReceivedResponse:
-        """Make a OPTIONS request (RFC 9110 §9.3.7); see `request`.
+        """Make an OPTIONS request (RFC 9110 §9.3.7); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request("OPTIONS", url, params=params, headers=headers, target=target)
+        return await self.request("OPTIONS", url, **options)
 
     async def delete(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
+        **options: Unpack[RequestOptions],
     ) -> ReceivedResponse:
         """Make a DELETE request (RFC 9110 §9.3.5); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request("DELETE", url, params=params, headers=headers, target=target)
+        return await self.request("DELETE", url, **options)
 
     async def post(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
-        content: Content | None = None,
-        json: Any = UNSET,
-        data: ParamsInput | None = None,
+        **options: Unpack[ContentOptions],
     ) -> ReceivedResponse:
         """Make a POST request (RFC 9110 §9.3.3); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request(
-            "POST", url, params=params, headers=headers, target=target, content=content, json=json, data=data
-        )
+        return await self.request("POST", url, **options)
 
     async def put(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
-        content: Content | None = None,
-        json: Any = UNSET,
-        data: ParamsInput | None = None,
+        **options: Unpack[ContentOptions],
     ) -> ReceivedResponse:
         """Make a PUT request (RFC 9110 §9.3.4); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request(
-            "PUT", url, params=params, headers=headers, target=target, content=content, json=json, data=data
-        )
+        return await self.request("PUT", url, **options)
 
     async def patch(
         self,
         url: URLInput,
-        *,
-        params: ParamsInput | None = None,
-        headers: FieldsInput | None = None,
-        target: str | bytes | None = None,
-        content: Content | None = None,
-        json: Any = UNSET,
-        data: ParamsInput | None = None,
+        **options: Unpack[ContentOptions],
     ) -> ReceivedResponse:
         """Make a PATCH request (RFC 5789); see `request`.
 
         Cancellation: as `request`.
         """
-        return await self.request(
-            "PATCH", url, params=params, headers=headers, target=target, content=content, json=json, data=data
-        )
+        return await self.request("PATCH", url, **options)

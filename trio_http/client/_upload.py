@@ -48,8 +48,7 @@ class Upload:
             wants.
 
         Cancellation: the message is left unfinished, and the connection can only be closed after the
-          response.
-        """
+        response."""
         if self._wait_seconds is not None:
             with trio.move_on_after(self._wait_seconds):
                 await self.go_ahead.wait()

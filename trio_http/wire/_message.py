@@ -113,8 +113,7 @@ class MessageConnection(Engine):
 
         Returns:
           Bytes, at least one: all that is here, however many chunks it came in; ``b""`` when the body is
-            complete, and the
-          message with it; NEED_DATA when more bytes are needed first.
+          complete, and the message with it; NEED_DATA when more bytes are needed first.
 
         Raises:
           RemoteProtocolError: the peer broke the framing, or ended the connection within the body. What came
