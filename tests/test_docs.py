@@ -107,3 +107,16 @@ def test_ci_runs_the_readmes_test_command_and_does_not_repeat_it() -> None:
     assert "<!-- the test command" in script
     assert "-m pytest" in command_after("the test command")
     assert "-m pytest" not in script
+
+
+PAGE_OF_TESTS = "docs/how-to/test-your-program.md"
+
+
+@pytest.mark.parametrize("number", range(3))
+async def test_the_tests_of_the_guide_pass(number: int) -> None:
+    sources = blocks((ROOT / PAGE_OF_TESTS).read_text("utf-8"), "python")
+    assert len(sources) == 3
+    names = program(sources[number])
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert len(tests) == 1
+    await tests[0]()
