@@ -66,6 +66,7 @@ WIRE_ORDER = (
     "_head",
     "_body",
     "_writers",
+    "_incoming",
     "_engine",
     "_connection",
     "_message",
