@@ -95,7 +95,7 @@ RECEIVED: tuple[Row, ...] = (
     ),
     Row(
         "UNUSED-FRAMING", "malformed framing fields are an error even where they mean nothing",
-        "ignored in a 204 and in a 2xx to CONNECT", "RFC 9110 §9.3.6, RFC 9112 §6.3", peers=BOTH,
+        "ignored in a 1xx, in a 204 and in a 2xx to CONNECT", "RFC 9110 §9.3.6, RFC 9112 §6.3", peers=BOTH,
         kinds=("lenient", "facts"), holds=sight.without_framing,
         example=b"HTTP/1.1 204 No\r\nContent-Length: x\r\n\r\n", method=b"GET",
     ),
@@ -339,7 +339,7 @@ HTTPTOOLS: tuple[Row, ...] = (
     Row(
         "CODING-TAB", "a tab behind `chunked` is part of the coding's name", "it is optional whitespace",
         "RFC 9112 §5.1", peers=("httptools",),
-        kinds=("lenient",), holds=lambda s: bool(re.search(rb"(?i)transfer-encoding:[^\n]*\t\r?(?:\n|$)",
+        kinds=("lenient", "strict"), holds=lambda s: bool(re.search(rb"(?i)transfer-encoding:[^\n]*\t\r?(?:\n|$)",
         s.section)),
         example=b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n",
     ),

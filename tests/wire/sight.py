@@ -72,7 +72,8 @@ class Sight:
 
     @property
     def chunked(self) -> bool:
-        return b"chunked" in b",".join(self.values(b"transfer-encoding")).lower()
+        unfolded = re.sub(rb"\r?\n[ \t]+", b" ", self.section)
+        return re.search(rb"(?im)^transfer-encoding[ \t]*:.*chunked", unfolded) is not None
 
     def chunks(self) -> list[tuple[bytes, bytes]]:
         """Return each chunk line's digits and what follows them, its CR included, as far as the lines can be
@@ -247,5 +248,5 @@ def odd_authority(sight: Sight) -> bool:
 def without_framing(sight: Sight) -> bool:
     """A response whose framing fields mean nothing, with such fields."""
     status = sight.start[9:12]
-    unframed = status == b"204" or (sight.item.method == b"CONNECT" and status[:1] == b"2")
+    unframed = status == b"204" or status[:1] == b"1" or (sight.item.method == b"CONNECT" and status[:1] == b"2")
     return unframed and bool(sight.values(b"content-length") or sight.values(b"transfer-encoding"))
