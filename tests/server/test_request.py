@@ -88,14 +88,13 @@ async def test_the_url_of_a_request_without_a_host_is_on_localhost() -> None:
     assert await seen(b"GET /x HTTP/1.0\r\n\r\n", lambda request: str(request.url)) == "http://localhost/x"
 
 
-@pytest.mark.parametrize(("method", "target", "path"), [("OPTIONS", "*", "*"), ("CONNECT", "a:1", "")])
-async def test_a_target_that_names_no_resource_has_no_url(method: str, target: str, path: str) -> None:
+async def test_a_target_that_names_no_resource_has_no_url() -> None:
     def look(request: Request) -> Any:
         with pytest.raises(ValueError, match="names no resource"):
             str(request.url)
         return request.path
 
-    assert await seen(head(method, target), look) == path
+    assert await seen(head("OPTIONS", "*"), look) == "*"
 
 
 async def test_a_port_that_cannot_be_makes_no_url_and_no_harm() -> None:

@@ -339,7 +339,8 @@ HTTPTOOLS: tuple[Row, ...] = (
     Row(
         "CODING-TAB", "a tab behind `chunked` is part of the coding's name", "it is optional whitespace",
         "RFC 9112 §5.1", peers=("httptools",),
-        kinds=("lenient", "strict"), holds=lambda s: bool(re.search(rb"(?i)transfer-encoding:[^\n]*\t\r?(?:\n|$)",
+        kinds=("lenient", "strict"),
+        holds=lambda s: bool(re.search(rb"(?i)transfer-encoding:[^\n]*\t\r?(?:\n|$)",
         s.section)),
         example=b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n",
     ),

@@ -248,5 +248,7 @@ def odd_authority(sight: Sight) -> bool:
 def without_framing(sight: Sight) -> bool:
     """A response whose framing fields mean nothing, with such fields."""
     status = sight.start[9:12]
-    unframed = status == b"204" or status[:1] == b"1" or (sight.item.method == b"CONNECT" and status[:1] == b"2")
+    unframed = (
+        status == b"204" or status[:1] == b"1" or (sight.item.method == b"CONNECT" and status[:1] == b"2")
+    )
     return unframed and bool(sight.values(b"content-length") or sight.values(b"transfer-encoding"))

@@ -100,10 +100,11 @@ class Client(Requester):
         Cancellation: it is closed all the same.
         """
         assert self._nursery_manager is not None
-        transports = self._pool.close()
-        self._supervision.cancel(reason="the client is closed")
         try:
+            transports = self._pool.close()
+            self._supervision.cancel(reason="the client is closed")
             for transport in transports:
                 await transport.aclose_forcefully()
-        finally:
+        finally:  # nothing may skip it: trio's nurseries have to be left in their order
+            self._supervision.cancel(reason="the client is closed")
             await self._nursery_manager.__aexit__(None, None, None)

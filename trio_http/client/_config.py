@@ -8,7 +8,7 @@ from typing import TypeAlias, TypedDict
 
 import attrs
 import trio
-from attrs.validators import ge, gt
+from attrs.validators import deep_iterable, ge, gt, instance_of
 
 from trio_http import wire
 
@@ -46,8 +46,10 @@ class ClientConfig:
     dial_seconds: float = attrs.field(default=30.0, validator=gt(0))
     expect_seconds: float = attrs.field(default=1.0, validator=ge(0))
     max_content_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=ge(0))
-    limits: wire.Limits = attrs.field(factory=wire.Limits)
-    lenient: frozenset[wire.Leniency] = frozenset()
+    limits: wire.Limits = attrs.field(factory=wire.Limits, validator=instance_of(wire.Limits))
+    lenient: frozenset[wire.Leniency] = attrs.field(
+        default=frozenset(), validator=deep_iterable(instance_of(wire.Leniency))
+    )
     user_agent: str = wire.PRODUCT_ID
     ssl_context: ssl.SSLContext | None = None
     dial: Dial | None = None

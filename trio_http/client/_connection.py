@@ -7,7 +7,7 @@ from typing import Self
 
 import trio
 
-from trio_http._errors import PoolClosed
+from trio_http._errors import ConnectionLost, PoolClosed, RequestFacts
 from trio_http.messages import FieldsInput
 from trio_http.transport import SocketTransport, StreamTransport, Transport
 
@@ -16,6 +16,11 @@ from ._link import Link
 from ._request import Planner, RequestPlan
 from ._requester import Requester
 from ._url import URLInput
+
+
+def _unsent(plan: RequestPlan) -> RequestFacts:
+    """Return the facts of a request of which nothing was sent."""
+    return RequestFacts(method=plan.method.decode("ascii"), url=plan.url)
 
 
 class _Alone:
@@ -32,12 +37,18 @@ class _Alone:
         Raises:
           trio.BusyResourceError: another request is under way.
           PoolClosed: the connection is closed.
+          ConnectionLost: the server has closed it, or has said what nobody asked for. Nothing was sent.
         """
         if self._lent:
             raise trio.BusyResourceError("another request is under way on this connection")
         if self.closed or self.link.transport.closed:
-            what = "this connection is closed"
-            raise PoolClosed(what, self.link.facts(plan, response_started=False, closed_because=what))
+            raise PoolClosed("this connection is closed", _unsent(plan))
+        if self.link.transport.is_stale():
+            self.link.transport.close()
+            await self.link.transport.aclose_forcefully()
+            raise ConnectionLost(
+                "the server has closed this connection, or broken its silence", _unsent(plan)
+            )
         self._lent = True
         return self.link
 

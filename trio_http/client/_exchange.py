@@ -34,6 +34,10 @@ from ._upload import Upload
 # KiB and more on each side.
 _AT_ONCE_BYTES: Final = 16 * 1024
 
+# How many connections that were used before a second attempt passes over, to get a new one. Arbitrary: each
+# costs another request nothing but a dial, and more would let one request close the pool of a busy client.
+_FRESH_TRIES: Final = 10
+
 
 async def begin(owner: Owner, plan: RequestPlan, config: ClientConfig) -> tuple[Link, ResponseHead]:
     """Send a request and wait for the head of its final response.
@@ -59,6 +63,11 @@ async def begin(owner: Owner, plan: RequestPlan, config: ClientConfig) -> tuple[
         if not (exc.facts.reused and plan.is_repeatable and owner.may_lease_again(plan)):
             raise
     link = await owner.lease(plan)
+    for _ in range(_FRESH_TRIES):
+        if not link.exchanges or not owner.may_lease_again(plan):
+            break
+        await owner.discard(link)  # used before, like the one that was dead: a second loss is not repeated
+        link = await owner.lease(plan)
     return link, await _begin_on(link, owner, plan, config)
 
 

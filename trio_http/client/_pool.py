@@ -154,7 +154,8 @@ class Pool:
             raise _refusal(plan, opened=True)
         if not isinstance(waiter.error, OSError | trio.BrokenResourceError | trio.TooSlowError):
             raise waiter.error  # of the user's own `dial`
-        raise ConnectFailed(f"no connection to {plan.origin}: {waiter.error}", _facts(plan)) from waiter.error
+        what = f"no connection to {plan.origin}: {_why(waiter.error)}"
+        raise ConnectFailed(what, _facts(plan)) from waiter.error
 
     def may_lease_again(self, plan: RequestPlan) -> bool:
         """See `Owner.may_lease_again`: idle connections as old as one that was dead are not tried one after
@@ -168,6 +169,11 @@ class Pool:
         slot: _Slot = link.slot
         if slot.state is State.CLOSED:
             return  # with the pool; the transport too
+        if slot.place.waiters and link.transport.is_stale():
+            # It would go to the next waiter at once, who takes what is here already for its answer.
+            self._close_unused(link.transport)
+            self._carry_out(self.ledger.close(slot))
+            return
         orders = self.ledger.give_back(slot)
         if slot.state is State.IDLE:
             link.deadline = trio.current_time() + self._config.idle_seconds
@@ -200,9 +206,9 @@ class Pool:
                 case Dial(slot, waiter):
                     self._begin_dial(slot, waiter.context)
                 case Abandon(slot):
-                    self._dials.pop(slot).cancel(
-                        reason="the slot of this dial is needed, and its connection is not"
-                    )
+                    scope = self._dials.pop(slot, None)
+                    if scope is not None:  # else it has ended, and is being settled
+                        scope.cancel(reason="the slot of this dial is needed, and its connection is not")
                 case Close(slot):
                     assert slot.connection is not None
                     slot.connection.deadline = math.inf
@@ -272,6 +278,14 @@ async def _finish(transport: Transport) -> None:
         await transport.aclose_forcefully()
     except Exception:
         logger.exception("closing %r failed", transport)
+
+
+def _why(error: BaseException) -> str:
+    """Return what an error says; for one that stands for several attempts, what those say."""
+    group = error.__cause__
+    if not isinstance(group, BaseExceptionGroup):
+        return str(error)
+    return "; ".join(dict.fromkeys(str(leaf) for leaf in group.exceptions))
 
 
 def _refusal(plan: RequestPlan, *, opened: bool) -> Exception:

@@ -16,17 +16,19 @@ from ._url import URLInput
 class ResponseBlock:
     """What ``stream`` returns: ``async with`` it to send the request and have the response."""
 
-    __slots__ = ("_body", "_config", "_owner", "_plan")
+    __slots__ = ("_body", "_config", "_entered", "_owner", "_plan")
 
     def __init__(self, owner: Owner, plan: RequestPlan, config: ClientConfig) -> None:
         self._owner = owner
         self._plan = plan
         self._config = config
         self._body: ResponseBody | None = None
+        self._entered = False
 
     async def __aenter__(self) -> StreamedResponse:
-        if self._body is not None:
+        if self._entered:
             raise RuntimeError("one `stream` is one request, and this one was made; call it again")
+        self._entered = True
         link, head = await begin(self._owner, self._plan, self._config)
         # No checkpoint from here on: the link is in nobody's hands.
         self._body = body = ResponseBody(link, self._owner, self._plan)

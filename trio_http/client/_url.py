@@ -98,7 +98,7 @@ def _origin_of(scheme: str, authority: str, url: str) -> Origin:
         )
     match = _AUTHORITY.fullmatch(hostport)
     if match is None:
-        raise InvalidRequest(f"URL {_shown(url)} has the malformed host {hostport!r} (RFC 3986 §3.2)")
+        raise InvalidRequest(f"URL {_shown(url)} has a malformed host (RFC 3986 §3.2)")
     host, port = match.groups()
     if port and (len(port) > 5 or not 0 < int(port) < 65536):
         raise InvalidRequest(f"URL {_shown(url)} has the port {port}, expected 1-65535")
@@ -123,6 +123,10 @@ def _host_of(host: str, url: str) -> str:
         except ValueError as exc:
             raise InvalidRequest(f"URL {_shown(url)} has a host that is no name: {exc}") from exc
     host = host.lower()
+    if not all(0 < len(label) <= 63 for label in host.removesuffix(".").split(".")):
+        raise InvalidRequest(
+            f"URL {_shown(url)} has a host with an empty label or one of more than 63 characters"
+        )
     if not _NAME.fullmatch(host):
         raise InvalidRequest(f"URL {_shown(url)} has the malformed host {host!r} (RFC 3986 §3.2.2)")
     return host
@@ -187,4 +191,6 @@ def _text_of(name: str, value: object) -> str:
 
 
 def _shown(url: str) -> str:
+    """Return a URL as it may stand in an error's text: cut, and without a password."""
+    url = re.sub(r"//[^/?]*@", "//***@", url)
     return repr(url if len(url) <= 100 else f"{url[:100]}...")

@@ -48,16 +48,18 @@ class MessageBody(trio.abc.ReceiveStream):
             raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
         if self._taking:
             raise trio.BusyResourceError("another task is reading this body")
-        if self._rest or self._ended:
-            await trio.lowlevel.checkpoint()
-            piece = self._rest
-        else:
-            self._taking = True
-            try:
+        self._taking = (
+            True  # also over the checkpoint: a second reader would find the rest gone, or half of it
+        )
+        try:
+            if self._rest or self._ended:
+                await trio.lowlevel.checkpoint()
+                piece = self._rest
+            else:
                 piece = await self._next_piece()
-            finally:
-                self._taking = False
-            self._ended = not piece
+                self._ended = not piece
+        finally:
+            self._taking = False
         if max_bytes is None or len(piece) <= max_bytes:
             self._rest = b""
             return piece

@@ -18,21 +18,25 @@ class RequestBody(MessageBody):
     answers rightly.
     """
 
-    __slots__ = ("_exchange", "_link")
+    __slots__ = ("_exchange", "_link", "_trailers")
 
     def __init__(self, link: Link, exchange: int) -> None:
         super().__init__()
         self._link: Link = link
         self._exchange = exchange
+        self._trailers = Headers()
 
     async def _next_piece(self) -> bytes:
         self._link.check_current(self._exchange)
-        return await self._link.next_body()
+        piece = await self._link.next_body()
+        if not piece:
+            self._trailers = Headers(self._link.wire.trailers)  # kept: later the connection has another's
+        return piece
 
     @property
     def trailers(self) -> Headers:
         """The request's trailer section; empty before the end of the body, and without one."""
-        return Headers(self._link.wire.trailers)
+        return self._trailers
 
     async def aclose(self) -> None:
         """Do nothing but checkpoint: what is unread is settled when the exchange ends.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from attrs.validators import deep_iterable, instance_of
 
 from trio_http.wire import Leniency, Limits
 
@@ -57,8 +58,10 @@ class ServerConfig:
       date: send the Date field (RFC 9110 §6.6.1).
     """
 
-    limits: Limits = attrs.field(factory=Limits)
-    lenient: frozenset[Leniency] = attrs.field(default=frozenset(), converter=frozenset)
+    limits: Limits = attrs.field(factory=Limits, validator=instance_of(Limits))
+    lenient: frozenset[Leniency] = attrs.field(
+        default=frozenset(), converter=frozenset, validator=deep_iterable(instance_of(Leniency))
+    )
     times: ServerTimes = attrs.field(factory=ServerTimes)
     max_body_bytes: int = attrs.field(default=1 << 30, validator=_positive)
     drain_bytes: int = attrs.field(default=64 * 1024, validator=attrs.validators.ge(0))

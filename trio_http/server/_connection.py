@@ -100,7 +100,11 @@ class ServerConnection:
         except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
             trouble = exc
         link.lift_limits()
-        return await self._settle(trouble)
+        try:
+            return await self._settle(trouble)
+        except Exception:  # whatever it is, it is this connection's alone, which `run` closes
+            logger.exception("settling what ended %r failed", self._request)
+            return False
 
     # -- one exchange
     # ------------------------------------------------------------------------------------------------
@@ -124,6 +128,8 @@ class ServerConnection:
         common = self._common.at(trio.current_time())
         request = self._request = Request(link, head, common)
         try:
+            if head.method == b"CONNECT":
+                raise HTTPException(501)  # a 2xx would announce a tunnel that nobody serves (RFC 9110 §9.3.6)
             response = await self._handler(request)
         except HTTPException as exc:
             response = _response_of(exc)

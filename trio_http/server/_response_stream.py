@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 
 import trio
@@ -104,17 +105,17 @@ class ResponseStream(trio.abc.SendStream):
 
         Raises:
           ClientDisconnected: the client went away.
-          trio.ClosedResourceError: the response has ended.
+          trio.ClosedResourceError: the response, or its exchange, has ended.
+          RuntimeError: its block was not entered.
           trio.BrokenResourceError: an earlier send failed or was cancelled.
           trio_http.wire.LocalProtocolError: more than the Content-Length that the head announced.
 
         Cancellation: some, all or none was sent. Every later send raises, and the connection is aborted when
         the block ends.
         """
-        if self._ended:
-            raise trio.ClosedResourceError("this response has ended")
-        if self._broken:
-            raise trio.BrokenResourceError("an earlier send of this response failed or was cancelled")
+        self._check_open()
+        if not self.started:
+            raise RuntimeError("this response has not begun: send within `async with`")
         await trio.lowlevel.checkpoint()
         if self._link.method != b"HEAD":
             piece = self._link.wire.send_data(data)
@@ -130,12 +131,14 @@ class ResponseStream(trio.abc.SendStream):
 
         Cancellation: nothing has changed.
         """
-        if self._ended:
-            raise trio.ClosedResourceError("this response has ended")
+        self._check_open()
+        self._link.allow_reading()
         try:
             await self._link.transport.wait_send_all_might_not_block()
         except trio.BrokenResourceError as exc:
             raise ClientDisconnected("the client went away within the response") from exc
+        finally:
+            self._link.send_deadline = math.inf
 
     async def aclose(self) -> None:
         """Give the response up, unless it has ended: the connection is aborted. Always a checkpoint.
@@ -155,8 +158,15 @@ class ResponseStream(trio.abc.SendStream):
                 self._link.transport.abort()
             raise
 
+    def _check_open(self) -> None:
+        self._link.check_current(self._exchange)
+        if self._ended:
+            raise trio.ClosedResourceError("this response has ended")
+        if self._broken:
+            raise trio.BrokenResourceError("an earlier send of this response failed or was cancelled")
+
     def _abort(self) -> None:
-        if not self._ended:
+        if not self._ended and self._exchange == self._link.exchange:
             self._ended = True
             self._link.wire.send_failed()
             self._link.transport.abort()
