@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
@@ -130,3 +131,91 @@ class Interrupting:
 
     def started(self, value: object = None) -> None:
         signal.raise_signal(signal.SIGINT)
+
+
+async def test_a_background_reader_of_the_body_cannot_end_the_server(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its `BusyResourceError` came out of the clean-up, and took every connection with it."""
+
+    async def app(request: trio_http.Request) -> trio_http.Response:
+        nursery.start_soon(read, request)
+        await trio.sleep(1)
+        return trio_http.Response(200)
+
+    async def read(request: trio_http.Request) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await request.read()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+    await serve_connection(app, theirs)
+
+
+async def test_waiting_to_send_is_under_the_limit_on_reading(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A client that read nothing held the handler for ever, when that only waited for room."""
+
+    async def app(request: trio_http.Request) -> None:
+        async with request.stream_response(200, headers={"Content-Length": "5000"}) as body:
+            while True:
+                await body.wait_send_all_might_not_block()
+                await body.send_all(b"x")
+
+    ours, theirs = trio_http.testing.memory_pair(1000)
+    await ours.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    start = trio.current_time()
+    await serve_connection(app, theirs)
+    assert trio.current_time() - start == pytest.approx(60, abs=10)
+
+
+async def test_a_response_that_was_not_begun_cannot_be_sent_into(nursery: trio.Nursery) -> None:
+    """Its bytes went into the next exchange's response."""
+    kept: list[trio_http.ResponseStream] = []
+
+    async def app(request: trio_http.Request) -> None:
+        stream = request.stream_response(200)
+        if not kept:
+            kept.append(stream)
+            with pytest.raises(RuntimeError):
+                await stream.send_all(b"early")
+            raise trio_http.HTTPException(404)
+        async with stream:
+            with pytest.raises(trio.ClosedResourceError):
+                await kept[0].send_all(b"late")
+            await kept[0].aclose()
+            await stream.send_all(b"mine")
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(serve_connection, app, theirs)
+    answers = b""
+    for _ in range(2):
+        await ours.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        answers += await ours.receive_some()
+    assert answers.startswith(b"HTTP/1.1 404 ")
+    assert answers.endswith(b"4\r\nmine\r\n0\r\n\r\n")
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_kept_body_has_its_own_trailers(nursery: trio.Nursery) -> None:
+    """It showed those of the exchange under way."""
+    kept: list[trio_http.RequestBody] = []
+    seen: list[list[tuple[str, str]]] = []
+
+    async def app(request: trio_http.Request) -> trio_http.Response:
+        kept.append(request.body)
+        await request.read()
+        seen.append(kept[0].trailers.items())
+        return trio_http.Response(200)
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(serve_connection, app, theirs)
+    for word in (b"one", b"two"):
+        await ours.send_all(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nWord: %s\r\n\r\n" % word
+        )
+        await ours.receive_some()
+    assert seen == [[("word", "one")], [("word", "one")]]
+    nursery.cancel_scope.cancel()

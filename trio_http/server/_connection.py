@@ -133,7 +133,8 @@ class ServerConnection:
             response = await self._handler(request)
         except HTTPException as exc:
             response = _response_of(exc)
-        if request.response_stream is None and isinstance(response, Response):
+        stream = request.response_stream
+        if (stream is None or not stream.started) and isinstance(response, Response):
             await self._send(response, common)
         else:
             self._check_streamed(request, response)
