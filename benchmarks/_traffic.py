@@ -98,6 +98,16 @@ def browser_request(number: int) -> Message:
     return _request(b"GET", b"/category/%d/item-%d?ref=home" % (number % 31, number), browser_fields(number))
 
 
+def session_request(number: int) -> Message:
+    """Return a `browser_request` of one session: the cookie stays, and target and `Referer` differ."""
+    first = dict(browser_fields(0))
+    fields = [
+        (name, b"http://www.shop.example:8000/item/%d" % number if name == b"Referer" else first[name])
+        for name, _ in browser_fields(0)
+    ]
+    return _request(b"GET", b"/category/%d/item-%d?ref=home" % (number % 31, number), fields)
+
+
 def post_request(number: int) -> Message:
     """Return a POST with 5 fields and a body of 100 bytes, head and body in one piece."""
     body = (b'{"order": %d, "note": "' % number).ljust(98, b"x") + b'"}'

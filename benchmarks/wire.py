@@ -38,9 +38,11 @@ CHUNK = 16
 TARGETS = {
     ("server, small", FACE): 6.0,
     ("server, browser", FACE): 6.0,
+    ("server, browser session", FACE): 6.0,
     ("tiny chunks", FACE): 5.0,
     ("server, small", MESSAGE): 80 / 9,
     ("server, browser", MESSAGE): 110 / 15,
+    ("server, browser session", MESSAGE): 110 / 15,
 }
 
 
@@ -160,6 +162,7 @@ def cases(*, quick: bool) -> list[Case]:
     return [
         exchange_case("server, small", traffic.small_request, "server"),
         exchange_case("server, browser", traffic.browser_request, "server"),
+        exchange_case("server, browser session", traffic.session_request, "server"),
         exchange_case("server, POST", traffic.post_request, "server"),
         exchange_case("client", traffic.response, "client"),
         body_case("64 KiB pieces", "piece", PIECE, pieces, length, b""),
