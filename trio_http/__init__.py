@@ -30,19 +30,39 @@ if TYPE_CHECKING:
     from .client import ReceivedResponse as ReceivedResponse
     from .client import ResponseBody as ResponseBody
     from .client import StreamedResponse as StreamedResponse
+    from .instruments import AccessLog as AccessLog
+    from .instruments import CloseRecord as CloseRecord
+    from .instruments import ConnectionRecord as ConnectionRecord
+    from .instruments import Counters as Counters
+    from .instruments import ExchangeRecord as ExchangeRecord
+    from .instruments import ServerInstrument as ServerInstrument
+    from .messages import ForwardedFacts as ForwardedFacts
     from .messages import Headers as Headers
     from .messages import MessageBody as MessageBody
     from .messages import Response as Response
+    from .server import CancelReason as CancelReason
     from .server import ConnectionInfo as ConnectionInfo
+    from .server import ConnectionSnapshot as ConnectionSnapshot
     from .server import Handler as Handler
     from .server import Request as Request
     from .server import RequestBody as RequestBody
     from .server import ResponseStream as ResponseStream
     from .server import Server as Server
     from .server import ServerConfig as ServerConfig
+    from .server import ServerRates as ServerRates
+    from .server import ServerStatistics as ServerStatistics
     from .server import ServerTimes as ServerTimes
+    from .server import inherited_listener as inherited_listener
+    from .server import open_unix_listener as open_unix_listener
     from .server import serve_connection as serve_connection
+    from .server import serve_listeners as serve_listeners
+    from .server import serve_ssl_over_tcp as serve_ssl_over_tcp
     from .server import serve_tcp as serve_tcp
+    from .server import serve_unix as serve_unix
+    from .server import systemd_listeners as systemd_listeners
+    from .transport import Networks as Networks
+    from .transport import by_server_name as by_server_name
+    from .transport import server_context as server_context
     from .wire import Leniency as Leniency
     from .wire import Limits as Limits
 
@@ -56,11 +76,14 @@ _HOMES: Final = {
     ".client": (
         "Client ClientConfig ClientConnection ClientStatistics ReceivedResponse ResponseBody StreamedResponse"
     ),
-    ".messages": "Headers MessageBody Response",
+    ".instruments": ("AccessLog CloseRecord ConnectionRecord Counters ExchangeRecord ServerInstrument"),
+    ".messages": "ForwardedFacts Headers MessageBody Response",
     ".server": (
-        "ConnectionInfo Handler Request RequestBody ResponseStream Server ServerConfig ServerTimes"
-        " serve_connection serve_tcp"
+        "CancelReason ConnectionInfo ConnectionSnapshot Handler Request RequestBody ResponseStream Server"
+        " ServerConfig ServerRates ServerStatistics ServerTimes inherited_listener open_unix_listener"
+        " serve_connection serve_listeners serve_ssl_over_tcp serve_tcp serve_unix systemd_listeners"
     ),
+    ".transport": "Networks by_server_name server_context",
     ".wire": "Leniency Limits",
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}

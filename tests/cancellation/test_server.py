@@ -30,7 +30,7 @@ async def test_two_requests_on_a_kept_connection(autojump_clock: MockClock) -> N
         lambda peer: peer.send(request).expect(HELLO).wait(1).send(request).expect(HELLO).close(),
         answer=HELLO * 2,
     )
-    lands_in(report, "receive", "hello", "send_all")
+    lands_in(report, "receive", "hello", "finish_send")
 
 
 async def test_two_requests_in_one_piece(autojump_clock: MockClock) -> None:
@@ -41,7 +41,7 @@ async def test_two_requests_in_one_piece(autojump_clock: MockClock) -> None:
         ),
         answer=HELLO * 2,
     )
-    lands_in(report, "_exchange")
+    lands_in(report, "_serve_exchanges")
 
 
 async def test_a_head_that_comes_byte_by_byte(autojump_clock: MockClock) -> None:
@@ -59,7 +59,7 @@ async def test_a_whole_answer_to_a_client_that_reads_slowly(autojump_clock: Mock
         answer=HELLO,
         max_buffer_bytes=40,
     )
-    lands_in(report, "send_all")
+    lands_in(report, "finish_send")
 
 
 async def test_a_body_that_is_read_whole(autojump_clock: MockClock) -> None:

@@ -1,13 +1,22 @@
-"""Runs other programs, bounded: each is ended by its own handle when its time is up or its user is done."""
+"""Runs other programs, bounded: each is ended by its own handle when its time is up or its user is done.
+
+Two of them are proxies to a server of ours, `nginx_before` and `haproxy_before`. Both give each request an id,
+tell it to our server in ``X-Request-Id`` and to the client in ``X-Front-Id``, and write it to their log; so what
+passes can be told from what does not, request by request.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
+import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 
 import trio
 
@@ -73,3 +82,228 @@ async def output_until(process: trio.Process, pattern: str) -> re.Match[str]:
             assert piece, f"the program ended after {text!r}, before it said {pattern!r}"
             text += piece.decode()
     return match
+
+
+# ---------------------------------------------------------------------------------------------------- proxies
+
+# One worker, so that all requests compete for the same upstream connections. `$http_host` hands on the Host that
+# the client wrote, which is harder on us than nginx's own.
+NGINX = """
+    daemon off;
+    error_log {folder}/error.log warn;
+    pid {folder}/nginx.pid;
+    {user}
+    worker_processes 1;
+    {stream}
+    events {{ worker_connections 512; }}
+    http {{
+        log_format account '$request_id $upstream_addr $status "$request"';
+        access_log {log} account;
+        client_body_temp_path {folder}/bodies;
+        proxy_temp_path {folder}/proxy;
+        fastcgi_temp_path {folder}/fastcgi;
+        uwsgi_temp_path {folder}/uwsgi;
+        scgi_temp_path {folder}/scgi;
+        client_max_body_size 0;
+        client_header_timeout 10s;
+        client_body_timeout 10s;
+        map $http_upgrade $connection_field {{ default upgrade; '' ''; }}
+        upstream ours {{ server 127.0.0.1:{backend}; keepalive 16; keepalive_requests 100000; }}
+        server {{
+            listen 127.0.0.1:{port};
+            {options}
+            location = /ready {{ access_log off; return 204; }}
+            location / {{
+                proxy_pass http://ours;
+                proxy_http_version 1.1;
+                proxy_set_header Host $http_host;
+                proxy_set_header Connection $connection_field;
+                proxy_set_header Upgrade $http_upgrade;
+                proxy_set_header X-Request-Id $request_id;
+                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                proxy_set_header X-Forwarded-Proto $scheme;
+                add_header X-Front-Id $request_id always;
+            }}
+        }}
+    }}
+"""
+
+# `retry-on empty-response`: a reused connection that the server ended just then is no error of the server, and
+# what HAProxy's manual advises beside `http-reuse always`.
+HAPROXY = """
+    global
+        nbthread 1
+        maxconn 512
+        hard-stop-after 10s
+        log stdout len 65535 format raw local0
+        tune.http.logurilen 16384
+    defaults
+        mode http
+        timeout connect 10s
+        timeout client 30s
+        timeout server 30s
+        timeout http-request 10s
+        timeout tunnel 30s
+        http-reuse always
+        retries 3
+        retry-on conn-failure empty-response
+        unique-id-format %[uuid()]
+        unique-id-header X-Request-Id
+    frontend front
+        bind fd@{listener}
+        log global
+        log-format "%ID %s %ST %{{+Q}}r"
+        http-request set-log-level silent if {{ path /ready }}
+        http-request return status 204 if {{ path /ready }}
+        http-after-response set-header X-Front-Id %[unique-id]
+        {options}
+        default_backend ours
+    backend ours
+        {backend_options}
+        server ours 127.0.0.1:{backend} {server}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Forwarding:
+    """What a proxy says of a request that it had.
+
+    Attributes:
+      id: what it called the request, as in ``X-Request-Id``.
+      forwarded: it went to our server.
+      status: of the response that the client got; 0 when it got none.
+      line: the request line as the client wrote it, each byte a character.
+    """
+
+    id: str
+    forwarded: bool
+    status: int
+    line: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Proxy:
+    """A proxy that runs before a server of ours.
+
+    Attributes:
+      port: where it listens, on 127.0.0.1.
+      process: it.
+      stream_port: where it listens for what it passes on without looking; 0 if it does not.
+    """
+
+    name: str
+    port: int
+    process: trio.Process
+    log: Path
+    stream_port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def stop(self) -> None:
+        """Let it finish what it has, and wait until it has ended; its log is complete then."""
+        # Each names its own signal for that: nginx(8), and the Management Guide of HAProxy.
+        self.process.send_signal(signal.SIGQUIT if self.name == "nginx" else signal.SIGUSR1)
+        with trio.fail_after(SECONDS):
+            await self.process.wait()
+
+    def account(self) -> list[Forwarding]:
+        """What its log says, in the order in which requests ended."""
+        found = []
+        for line in self.log.read_text("latin-1").split("\n")[:-1]:
+            if line.startswith("Proxy "):  # HAProxy tells there too that it ends
+                continue
+            match = re.fullmatch(r'([\w-]+) (.+) (-?\d+) "(.*)"', line)
+            assert match is not None, f"{self.name} wrote {line!r}"
+            # nginx names the servers that it asked, HAProxy the one that it chose.
+            forwarded = match[2] not in ("-", "<NOSRV>")
+            text = re.sub(r"(?:\\x|#\{)([0-9A-F]{2})\}?", lambda code: chr(int(code[1], 16)), match[4])
+            found.append(Forwarding(match[1], forwarded, max(0, int(match[3])), text))
+        return found
+
+
+async def _ready(port: int) -> None:
+    """Wait until the proxy behind ``port`` runs; it answers this itself, and does not log it."""
+    with trio.fail_after(SECONDS):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"GET /ready HTTP/1.0\r\n\r\n")
+            assert await stream.receive_some() != b""
+
+
+@asynccontextmanager
+async def nginx_before(
+    backend: int, path: str, folder: Path, *, options: str = "", stream: str = ""
+) -> AsyncIterator[Proxy]:
+    """Run nginx as a proxy while the block runs.
+
+    Args:
+      backend: the port of our server, on 127.0.0.1.
+      path: where nginx is.
+      folder: where its files go; made if need be.
+      options: directives for its ``server`` block.
+      stream: text for the outermost level, with ``{backend}`` and ``{port}`` in it: a ``stream`` block that
+        listens there.
+    """
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - a folder below the test's own
+    # nginx inherits the listening sockets, as it does when one nginx replaces another. So no other program can
+    # get the ports in between.
+    with ExitStack() as stack:
+        listeners = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 if stream else 1)
+        ]
+        ports = [listener.getsockname()[1] for listener in listeners]
+        configuration, log = folder / "nginx.conf", folder / "access.log"
+        # Started by root, it would become a user who cannot write to these files.
+        user = "user root;" if os.geteuid() == 0 else ""
+        text = NGINX.format(
+            folder=folder,
+            user=user,
+            log=log,
+            port=ports[0],
+            backend=backend,
+            options=options,
+            stream=stream.replace("{backend}", str(backend)).replace("{port}", str(ports[-1])),
+        )
+        configuration.write_text(text)
+        argv = [path, "-e", "stderr", "-p", str(folder), "-c", str(configuration)]
+        descriptors = [listener.fileno() for listener in listeners]
+        inherited = environment() | {"NGINX": "".join(f"{number};" for number in descriptors)}
+        async with running(argv, pass_fds=descriptors, env=inherited) as process:
+            await _ready(ports[0])
+            stack.close()
+            yield Proxy("nginx", ports[0], process, log, ports[-1] if stream else 0)
+
+
+@asynccontextmanager
+async def haproxy_before(
+    backend: int, path: str, folder: Path, *, options: str = "", backend_options: str = "", server: str = ""
+) -> AsyncIterator[Proxy]:
+    """Run HAProxy as a proxy while the block runs.
+
+    Args:
+      backend: the port of our server, on 127.0.0.1.
+      path: where HAProxy is.
+      folder: where its files go; made if need be.
+      options: lines for its ``frontend`` section.
+      backend_options: lines for its ``backend`` section.
+      server: words for its ``server`` line.
+    """
+    folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - a folder below the test's own
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        configuration, log = folder / "haproxy.cfg", folder / "haproxy.log"
+        text = HAPROXY.format(
+            listener=listener.fileno(),
+            backend=backend,
+            options=options,
+            backend_options=backend_options,
+            server=server,
+        )
+        configuration.write_text("\n".join(line.strip() for line in text.splitlines()) + "\n")
+        with log.open("wb") as file:
+            argv = [path, "-db", "-f", str(configuration)]
+            async with running(argv, pass_fds=[listener.fileno()], stdout=file) as process:
+                await _ready(port)
+                listener.close()
+                yield Proxy("haproxy", port, process, log)

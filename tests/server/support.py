@@ -16,7 +16,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from trio_http import Request, Response, ServerConfig, ServerTimes, serve_connection
+from trio_http import Request, Response, ServerConfig, ServerRates, ServerTimes, serve_connection
 
 Handler = Callable[[Request], Awaitable[Response | None]]
 Fields = list[tuple[str, str]]
@@ -226,9 +226,14 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def config(**times: Any) -> ServerConfig:
-    """A configuration with some times changed, and no Date, which differs from run to run."""
-    return ServerConfig(times=ServerTimes(**times), date=False)
+def config(*, rates: ServerRates | None = None, **times: Any) -> ServerConfig:
+    """A configuration with some times changed, no rates unless given, and no Date, which differs from run to
+    run."""
+    if "head" in times:
+        times.setdefault("head_stall", times["head"])
+    return ServerConfig(
+        times=ServerTimes(**times), rates=rates or ServerRates(head=0, body=0, response=0), date=False
+    )
 
 
 def serve(

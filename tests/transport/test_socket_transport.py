@@ -12,6 +12,8 @@ import trio.testing
 from tests.transport._peers import WatchedSocket, clog, expect, plain_pair, tcp_pair
 from trio_http.transport import RECEIVE_BYTES, SocketTransport
 
+pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
+
 
 async def test_bytes_travel_both_ways() -> None:
     left, right = await plain_pair()

@@ -13,6 +13,8 @@ import trio.testing
 from tests.transport._peers import WatchedSocket, client_context, closing, readable, server_context, tls_pair
 from trio_http.transport import TLSTransport
 
+pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
+
 
 async def test_bytes_that_come_with_the_end_of_the_handshake_are_received_without_waiting() -> None:
     ours, theirs = socket.socketpair()

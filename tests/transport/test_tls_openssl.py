@@ -14,7 +14,7 @@ import trio
 from tests.transport._peers import SERVER_CERTIFICATE, WatchedSocket, client_context, expect, server_context
 from trio_http.transport import TLSTransport
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.usefixtures("each_way_of_waiting")]
 
 
 class Program:

@@ -25,6 +25,8 @@ from tests.transport._peers import (
 )
 from trio_http.transport import TLSTransport
 
+pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
+
 
 async def authenticating_pair() -> tuple[TLSTransport, TLSTransport, WatchedSocket]:
     """Client and server of which the server may ask, and the client's socket."""

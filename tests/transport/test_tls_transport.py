@@ -23,6 +23,8 @@ from tests.transport._peers import (
 )
 from trio_http.transport import RECEIVE_BYTES, TLSTransport
 
+pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
+
 
 async def joined_to_stdlib(server_side: bool) -> tuple[TLSTransport, ssl.SSLSocket]:
     """A transport of ours, and at its other end a blocking socket of the stdlib; the role is ours."""

@@ -17,6 +17,8 @@ from trio_http.transport import (
     TransportStream,
 )
 
+pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
+
 StreamPair = tuple[TransportStream, TransportStream]
 
 

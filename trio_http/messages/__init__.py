@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ._body import MessageBody as MessageBody
+from ._forwarded import ForwardedFacts as ForwardedFacts
+from ._forwarded import ForwardedStyle as ForwardedStyle
+from ._forwarded import client_of as client_of
 from ._headers import FieldsInput as FieldsInput
 from ._headers import Headers as Headers
 from ._headers import as_wire_headers as as_wire_headers

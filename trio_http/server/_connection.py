@@ -1,13 +1,14 @@
 """The life of one connection, from its first byte to its last.
 
-It reads top to bottom: wait for a head, call the handler, send its answer, decide whether the connection
-lives on. The usual exchange does just that, with one receive and one send and no scope, nursery or task of
-its own: all exchanges of a connection share one cancel scope.
+It reads top to bottom in `ServerConnection._serve_exchanges`: wait for a head, call the handler, send its
+answer, decide whether the connection lives on. The usual exchange does just that, with one receive and one
+send and no scope, nursery or task of its own: all exchanges of a connection share one cancel scope.
 
 Whatever is unusual leaves that scope first and is settled outside it, in `ServerConnection._settle`: a
-handler that failed, a client that was too slow or broke the protocol. There are two reasons. A scope that was
-cancelled cannot send an answer any more. And a cancelled handler whose clean-up fails raises a group in which
-the cancel still stands; only the scope's exit takes it out.
+handler that failed, a client that was too slow or broke the protocol, an answer that was ready when the
+cancel came. There are two reasons. A scope that was cancelled cannot send an answer any more. And a cancelled
+handler whose clean-up fails raises a group in which the cancel still stands; only the scope's exit takes it
+out.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ import trio
 
 from trio_http import wire
 from trio_http._errors import ClientDisconnected, HTTPException
-from trio_http.connection import Ticker
 from trio_http.messages import Response
-from trio_http.transport import Transport
+from trio_http.transport import ProxyHeader, Transport
 
-from ._common import CommonFields
-from ._config import ServerConfig
-from ._link import Link, Overdue
+from ._account import Account
+from ._deadline import deadline_of
+from ._link import Link
+from ._reasons import CancelReason
 from ._request import Request
 from ._response_stream import with_close
+from ._shared import Shared, serving
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 
@@ -47,44 +49,46 @@ class ServerConnection:
     Args:
       handler: answers each request.
       transport: the byte stream; ours from now on.
-      config: the limits.
-      ticker: watches the client's deadlines.
-      common: makes the fields of every response.
+      shared: of the server.
+      proxy: the PROXY header that the connection began with.
     """
 
-    __slots__ = ("_common", "_config", "_context", "_first", "_handler", "_link", "_request", "_task")
+    __slots__ = ("_account", "_base_context", "_handler", "_link", "_owed", "_request", "_shared", "_task")
 
     def __init__(
-        self,
-        handler: Handler,
-        transport: Transport,
-        config: ServerConfig,
-        ticker: Ticker,
-        common: CommonFields,
+        self, handler: Handler, transport: Transport, shared: Shared, proxy: ProxyHeader | None = None
     ) -> None:
         self._handler = handler
-        self._link = Link(transport, config, ticker)
-        self._config = config
-        self._common = common
+        self._shared = shared
+        self._link = Link(transport, shared, proxy)
+        self._account = Account(self._link) if shared.instruments else None
         self._request: Request | None = None
-        self._first = True
+        self._owed: Response | None = None
 
     async def run(self) -> None:
         """Serve the client until the connection ends, however it ends. Never raises an `Exception`.
 
         Cancellation: the connection is aborted.
         """
-        link = self._link
-        self._task = trio.lowlevel.current_task()
-        self._context: Context = self._task.context
+        link, shared = self._link, self._shared
+        task = self._task = trio.lowlevel.current_task()
+        before = task.context
+        self._base_context: Context = before.copy()
+        self._base_context.run(serving.set, link)
+        shared.connections.add(link)
         try:
             while await self._run_until_trouble():
                 pass
         finally:
-            self._task.context = self._context  # for whoever serves one connection in a task of their own
-            link.ticker.forget(link)
-            self._request = None
+            task.context = before  # for whoever serves one connection in a task of their own
+            shared.connections.discard(link)
+            shared.exchanges_before += link.exchange
+            shared.ticker.forget(link)
+            link.handling = False
             await link.transport.aclose_forcefully()  # nothing, after a regular end
+            shared.on_closed()
+            if self._account is not None:
+                self._account.close()
 
     async def _run_until_trouble(self) -> bool:
         """Serve exchange after exchange in one scope; then settle what ended it, and tell whether to go
@@ -92,11 +96,11 @@ class ServerConnection:
         link = self._link
         trouble: Exception | None = None
         try:
-            with trio.CancelScope() as link.scope:
-                while await self._exchange():
-                    pass
-                await self._end()
-                return False
+            with link.handlers.renew():
+                await self._serve_exchanges()
+                if link.handlers.reason is None:
+                    await self._end()
+                    return False
         except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
             trouble = exc
         link.lift_limits()
@@ -106,71 +110,100 @@ class ServerConnection:
             logger.exception("settling what ended %r failed", self._request)
             return False
 
-    # -- one exchange
-    # ------------------------------------------------------------------------------------------------
+    # -- exchanges
+    # ---------------------------------------------------------------------------------------------------
 
-    async def _exchange(self) -> bool:
-        """Answer one request; tell whether the connection can carry another."""
-        link, peer = self._link, self._link.wire
-        self._task.context = (
-            self._context.copy()
-        )  # each request has its own; takes effect at the wait that follows
-        self._request = None
-        if not peer.has_unread or (head := peer.next_head()) is wire.NEED_DATA:
-            head = await self._wait_for_head()
-        else:
-            # The client pipelines. Others have their turn first, or one that pipelines without end would
-            # starve them.
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        if not isinstance(head, wire.RequestHead):
-            return False  # the client has ended the connection
-        link.begin_exchange(head)
-        common = self._common.at(trio.current_time())
-        request = self._request = Request(link, head, common)
-        try:
-            if head.method == b"CONNECT":
-                raise HTTPException(501)  # a 2xx would announce a tunnel that nobody serves (RFC 9110 §9.3.6)
-            response = await self._handler(request)
-        except HTTPException as exc:
-            response = _response_of(exc)
-        stream = request.response_stream
-        if (stream is None or not stream.started) and isinstance(response, Response):
-            await self._send(response, common)
-        else:
-            self._check_streamed(request, response)
-        # Not behind an answer that has announced the close: an `Expect` that it left unanswered may never be
-        # followed.
-        unread = peer.their_state is wire.SEND_BODY and peer.our_state is wire.DONE
-        if unread and link.can_drain_body():
-            await link.drain_body()
-        if peer.our_state is not wire.DONE or peer.their_state is not wire.DONE or link.overdue is not None:
-            return False
-        self._next_exchange()
-        return True
-
-    def _next_exchange(self) -> None:
-        self._link.wire.start_next_cycle()
-        self._link.exchange += 1
+    async def _serve_exchanges(self) -> None:
+        """Answer request after request, until the connection can carry no more, or something is to be
+        settled."""
+        link, shared, handler, task = self._link, self._shared, self._handler, self._task
+        peer, handlers = link.wire, link.handlers
+        base_context = self._base_context
+        config = shared.config
+        while True:
+            # Each request has a context of its own; it takes effect at the wait that follows.
+            task.context = base_context.copy()
+            if not peer.has_unread or (head := peer.next_head()) is wire.NEED_DATA:
+                head = await self._wait_for_head()
+            else:
+                # The client pipelines. Others have their turn first, or one that pipelines without end would
+                # starve them.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            if not isinstance(head, wire.RequestHead):
+                return  # the client has ended the connection
+            now = trio.current_time()
+            link.begin_exchange(head, now)
+            common = shared.common.at(now)
+            request = self._request = Request(link, head, common)
+            if self._account is not None:
+                self._account.begin(request)
+            if config.times.request != math.inf or config.deadlines_from:
+                handlers.scope.deadline = deadline_of(request, config, now)
+            if link.hangup:
+                link.notice_hangup()
+            try:
+                if head.method == b"CONNECT" and not config.connect:
+                    raise HTTPException(501)  # a 2xx would announce a tunnel that nobody serves
+                response = await handler(request)
+            except HTTPException as exc:
+                response = _response_of(exc)
+            stream = request.response_stream
+            if (
+                isinstance(response, Response)
+                and not link.upgraded
+                and (stream is None or not stream.started)
+            ):
+                if handlers.scope.cancel_called:
+                    self._owed = response
+                    return
+                if not link.begin_send(self._written(response, common)):
+                    await link.finish_send()
+            else:
+                self._check_streamed(request, response)
+            if peer.their_state is wire.SEND_BODY and peer.our_state is wire.DONE and link.can_drain_body():
+                # Not behind an answer that has announced the close: an `Expect` that it left unanswered may
+                # never be followed.
+                await link.drain_body()
+            if not link.is_reusable:
+                return
+            await self._finish_exchange()
+            if handlers.scope.cancel_called:
+                return
 
     async def _wait_for_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
-        """Wait for a head: idle until its first byte, then within the head's limit."""
-        link, times = self._link, self._config.times
-        if self._first or link.wire.has_unread:
-            link.allow(times.head, Overdue.HEAD)
-            self._first = False
+        """Wait for a head: idle until its first byte, then within the head's limits."""
+        link = self._link
+        times, peer = self._shared.config.times, link.wire
+        if link.exchange == 0 or peer.has_unread:
+            end = (link.opened if link.exchange == 0 else trio.current_time()) + times.head
+            if peer.has_unread:
+                return await link.rest_of_head(end)
+            link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
         else:
-            link.allow(times.idle, Overdue.IDLE)
-        while True:
-            link.wire.receive_data(await link.transport.receive())
-            head = link.wire.next_head()
-            if head is not wire.NEED_DATA:
-                link.receive_deadline = math.inf
-                return head
-            if link.awaiting is Overdue.IDLE:
-                link.allow(times.head, Overdue.HEAD)
+            end = math.inf
+            link.expect_by(trio.current_time() + times.idle, CancelReason.IDLE)
+        peer.receive_data(await link.transport.receive())
+        head = peer.next_head()
+        if head is wire.NEED_DATA:
+            return await link.rest_of_head(trio.current_time() + times.head if end == math.inf else end)
+        link.receive_deadline = math.inf
+        return head
 
-    async def _send(self, response: Response, common: wire.Headers) -> None:
-        """Send a whole response, with what the unread rest of the request asks for."""
+    async def _finish_exchange(self) -> None:
+        """The exchange is complete on both sides: make ready for the next."""
+        link = self._link
+        link.handling = False
+        if link.handlers.scope.deadline != math.inf:
+            link.handlers.scope.deadline = math.inf
+        if self._account is not None:
+            self._account.finish()
+        if link.read_ahead is not None:
+            await link.stop_read_ahead()
+        link.wire.start_next_cycle()
+        link.exchange += 1
+
+    def _written(self, response: Response, common: wire.Headers) -> bytes:
+        """Return a whole response's bytes, with what the unread rest of the request asks for."""
         link = self._link
         headers = response.headers._wire
         declared, length = headers.content_length, len(response.content)
@@ -178,50 +211,58 @@ class ServerConnection:
         # may declare what it does not have, and so may a 304 (RFC 9110 §8.6).
         if declared not in (None, length) and link.method != b"HEAD" and response.status not in (204, 304):
             raise HandlerError(f"a response with Content-Length {declared} and {length} bytes of content")
-        if link.framing and not link.body_is_complete and not link.can_drain_body():
-            headers = with_close(headers)
-        await link.push(
-            link.wire.send_response(
-                response.status, headers, response.content, reason=response.reason, common=common
+        if link.method == b"CONNECT" and 200 <= response.status <= 299:
+            raise HandlerError(
+                f"a response with status {response.status} to CONNECT; Request.tunnel opens one"
             )
+        if link.last or (link.framing and not link.body_is_complete and not link.can_drain_body()):
+            headers = with_close(headers)
+        data = link.wire.send_response(
+            response.status, headers, response.content, reason=response.reason, common=common
         )
+        link.status = response.status
+        link.content_sent = length
+        return data
 
     def _check_streamed(self, request: Request, response: object) -> None:
         """Refuse what a handler must not do beside a streamed response, or without any."""
         stream = request.response_stream
-        if stream is None:
+        if stream is None and not self._link.upgraded:
             raise HandlerError(
                 f"the handler returned {response!r} without having answered, expected a Response"
             )
         if response is not None:
-            raise HandlerError(
-                f"the handler returned {response!r} beside its streamed response, expected None"
-            )
+            what = "streamed response" if stream is not None else "upgrade"
+            raise HandlerError(f"the handler returned {response!r} beside its {what}, expected None")
         if self._link.wire.our_state in (wire.SEND_RESPONSE, wire.SEND_BODY):
             raise HandlerError(
                 "the handler returned without having entered or left its streamed response's block"
             )
 
     # -- what goes wrong
-    # ---------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------------
 
     async def _settle(self, trouble: Exception | None) -> bool:
         """Answer for what ended the exchanges, where an answer is possible; tell whether the connection lives
         on."""
         link = self._link
+        owed, self._owed = self._owed, None
         if trouble is not None:
             self._report(trouble)
-        if link.transport.closed or link.wire.our_state in (wire.SEND_BODY, wire.ERROR):
-            await (
-                link.transport.aclose_forcefully()
-            )  # part of an answer is out: it must not look like all of it
+        if link.upgraded or link.transport.closed or link.wire.our_state in (wire.SEND_BODY, wire.ERROR):
+            # Part of an answer is out: it must not look like all of it.
+            await link.transport.aclose_forcefully()
             return False
-        refusal = self._refusal(trouble) if link.wire.our_state in (wire.IDLE, wire.SEND_RESPONSE) else None
-        if refusal is None:
+        if not link.handling and link.cancel_reason is CancelReason.DRAIN and self._has_late_request():
+            return True
+        await link.stop_read_ahead()
+        refusal = owed or self._refusal(trouble)
+        if refusal is None or link.hangup == 2 or link.wire.our_state not in (wire.IDLE, wire.SEND_RESPONSE):
+            link.handling = False
             await self._end()
             return False
-        common = self._common.at(trio.current_time())
-        with trio.move_on_after(self._config.times.answer):
+        common = self._shared.common.at(trio.current_time())
+        with trio.move_on_after(self._shared.config.times.answer):
             try:
                 if link.wire.their_state in (wire.SEND_BODY, wire.ERROR, wire.IDLE):
                     refusal = Response(
@@ -230,22 +271,39 @@ class ServerConnection:
                         headers=with_close(refusal.headers._wire),
                         reason=refusal.reason,
                     )
-                await self._send(refusal, common)
-            except (ClientDisconnected, HandlerError, trio.ClosedResourceError, wire.LocalProtocolError):
+                await link.push(self._written(refusal, common))
+            except HandlerError:
+                logger.exception("handling %r failed", self._request)
                 return False
-            if link.wire.our_state is wire.DONE and link.wire.their_state is wire.DONE:
-                self._next_exchange()
+            except (ClientDisconnected, trio.ClosedResourceError, wire.LocalProtocolError):
+                return False
+            if link.is_reusable:
+                await self._finish_exchange()
                 return True
+            link.handling = False
             await self._end()
         return False
+
+    def _has_late_request(self) -> bool:
+        """Tell whether a request came to the idle connection while it was being closed.
+
+        It has reached us, so it is answered, as the connection's last.
+        """
+        link = self._link
+        try:
+            data = link.transport.receive_nowait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        if not data:
+            return False
+        link.wire.receive_data(data)
+        return True
 
     def _refusal(self, trouble: Exception | None) -> Response | None:
         """Return the answer to what went wrong, or None when there is nobody to answer, or nothing to say."""
         link = self._link
         if trouble is None:
-            if link.overdue in (Overdue.HEAD, Overdue.BODY):
-                return _response_of(HTTPException(408))
-            return None
+            return self._refusal_for(link.cancel_reason)
         cause = _lone_leaf(trouble)
         if isinstance(cause, HTTPException):
             try:
@@ -256,9 +314,21 @@ class ServerConnection:
         if isinstance(cause, wire.RemoteProtocolError) and link.wire.their_state is wire.ERROR:
             # The text is ours, and shows none of the peer's bytes: an echo could be made to run in a browser.
             return Response(cause.error_status_hint, text=_phrase(cause.error_status_hint))
-        if self._means_gone(cause):
+        if self._means_gone(cause) or link.cancel_reason is CancelReason.CLIENT_DISCONNECTED:
             return None
         return Response(500, text=_phrase(500))
+
+    def _refusal_for(self, reason: CancelReason | None) -> Response | None:
+        link = self._link
+        if reason is CancelReason.DEADLINE:
+            # 504 when the deadline was the client's own: whoever called it knows that time is up.
+            return _response_of(HTTPException(504 if link.times.request == math.inf else 503))
+        if reason is CancelReason.BODY_TOO_SLOW or (
+            # A connection that never sent a byte asked for nothing: a browser may have opened it in advance.
+            reason is CancelReason.HEAD_TOO_SLOW and (link.wire.has_unread or link.exchange > 0)
+        ):
+            return _response_of(HTTPException(408))
+        return None
 
     def _means_gone(self, cause: Exception) -> bool:
         """Tell whether an exception says that the connection is no more, rather than that the handler
@@ -266,7 +336,8 @@ class ServerConnection:
         if isinstance(cause, ClientDisconnected):
             return True
         broken = isinstance(cause, trio.BrokenResourceError | trio.ClosedResourceError)
-        return broken and self._request is None  # a handler's own streams break too
+        # A handler's own streams break too; those that it was upgraded to are its own as well, but ended.
+        return broken and (not self._link.handling or self._link.upgraded)
 
     def _report(self, trouble: Exception) -> None:
         """Log what is the handler's fault as an error, and what is the client's for whoever wants to know."""
@@ -278,11 +349,15 @@ class ServerConnection:
             logger.debug("%s went away: %s", peer, cause)
         elif isinstance(cause, wire.RemoteProtocolError) and self._link.wire.their_state is wire.ERROR:
             logger.info("%s broke the protocol: %s", peer, cause)
+            if self._account is not None:
+                self._account.protocol_error = True
         else:
             logger.error("handling %r failed", self._request, exc_info=trouble)
+            if self._account is not None:
+                self._account.error = trouble
 
     # -- the end
-    # -----------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
         """Close the connection so that the client gets what was sent to it.
@@ -291,16 +366,19 @@ class ServerConnection:
         answer (RFC 9112 §9.6). So then we say that we send no more, and read on for a while.
         """
         link = self._link
+        config = self._shared.config
+        link.handling = False
         if link.wire.our_state is wire.ERROR or link.transport.closed:
             await link.transport.aclose_forcefully()
             return
         # A client that is ready for another exchange may have sent it already. Between exchanges, no answer
         # can be lost.
-        answered, gone = link.wire.our_state is not wire.IDLE, link.wire.trailing_data[1]
+        answered = link.wire.our_state is not wire.IDLE
+        gone = link.hangup > 0 or link.wire.trailing_data[1]
         surprised = answered and not gone and (self._request is None or self._request._head.keep_alive)
         if surprised or link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.has_unread:
-            left = self._config.linger_bytes
-            with trio.move_on_after(self._config.times.linger):
+            left = config.linger_bytes
+            with trio.move_on_after(config.times.linger):
                 try:
                     await link.transport.send_eof()
                     while left > 0 and (data := await link.transport.receive()):
@@ -308,7 +386,7 @@ class ServerConnection:
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     pass
         # A foreign stream may wait for its peer here, as TLS does in its goodbye.
-        with trio.move_on_after(self._config.times.linger):
+        with trio.move_on_after(config.times.linger):
             await link.transport.aclose()
 
 
@@ -320,9 +398,8 @@ def _lone_leaf(exc: Exception) -> Exception:
 
 
 def _response_of(exc: HTTPException) -> Response:
-    return Response(
-        exc.status, text=exc.text if exc.status != 304 else None, headers=exc.headers
-    )  # 304: has no content
+    # 304: has no content
+    return Response(exc.status, text=exc.text if exc.status != 304 else None, headers=exc.headers)
 
 
 def _phrase(status: int) -> str:

@@ -1,139 +1,238 @@
-"""A connection to one client, with the clock on it: what the rest of the server waits through.
+"""One client's connection in the server: its exchanges, the bodies of its requests, its end.
 
-The client's time is a plain number for each direction, set before each wait for the client and lifted when it
-is over, so a handler that takes its time is never blamed on the client. The server's ticker watches the
-earlier of the two; when it passes, the connection's scope is cancelled, and `Link.overdue` says what the
-client was too slow with.
+`TimedConnection` beneath knows how long the client may take. This knows what the client sends, when it has
+gone, and what the exchange under way has become.
 """
 
 from __future__ import annotations
 
-import enum
 import math
-from typing import Final
+import random
 
 import trio
 
 from trio_http import wire
 from trio_http._errors import ClientDisconnected, HTTPException
-from trio_http.connection import HTTPConnection, Ticker
-from trio_http.transport import Transport
-from trio_http.wire import CHUNKED, SERVER
+from trio_http.transport import ProxyHeader, Transport
+from trio_http.wire import CHUNKED
 
-from ._config import ServerConfig
-
-# How much a client must read within the write limit. Arbitrary: about a kilobyte a second at the default
-# limit, and enough at once that a large answer costs no more system calls than the kernel's own buffers make
-# of it.
-_PUSH_BYTES: Final = 64 * 1024
-
-
-class Overdue(enum.Enum):
-    """What a client was too slow with."""
-
-    IDLE = "idle for too long"
-    HEAD = "request head too slow"
-    BODY = "request body stalled"
-    WRITE = "response not read"
+from ._config import ServerRates, ServerTimes
+from ._read_ahead import DELAY, ReadAhead
+from ._reasons import CancelReason
+from ._shared import Shared
+from ._snapshot import ConnectionSnapshot
+from ._timed_connection import TimedConnection
 
 
-class Link(HTTPConnection):
-    """One client's connection, and its time limits.
+class Link(TimedConnection):
+    """One client's connection.
 
     Args:
       transport: the byte stream; ours from now on.
-      config: the limits.
-      ticker: watches the deadlines.
+      shared: of the server.
 
     Attributes:
-      config: as given.
-      scope: the scope in which the client is served; cancelled when its time is up.
-      awaiting: what the client is waited for with, while `receive_deadline` is finite.
-      overdue: what it was too slow with, or None.
-      receive_deadline, send_deadline: until when the client has time to send, and to read; `math.inf` while
-        it is not waited for.
-      scheduled: as `trio_http.connection.Timed`.
-      exchange: counts the exchanges, so that what belongs to one that is over can be told.
-      method: of the request under way.
+      number: of the connection in its server, from 1.
+      exchange: how many exchanges are complete; also tells what belongs to one that is over.
+      handling: a request is under way.
+      last: the exchange under way is the connection's last.
+      method, target: of the request under way, or the one before.
+      status: of its final response; 0 before.
+      content_sent: bytes of content given to the transport in the exchange under way.
       body_received, max_body_bytes: of the request under way, in bytes.
+      began: when its head was complete, on trio's clock.
+      hangup: the client has ended its sending (1), or the whole connection (2).
+      upgraded: the connection has become a stream of the handler's.
+      proxy: the PROXY header that the connection began with; None without one.
+      read_ahead: notices a hang-up where the transport does not tell by itself; None mostly.
     """
 
     __slots__ = (
-        "awaiting",
+        "_last_exchange",
+        "_probe_at",
+        "_read_ahead_at",
+        "_used",
+        "began",
         "body_received",
-        "config",
+        "content_sent",
         "exchange",
+        "handling",
+        "hangup",
+        "last",
         "max_body_bytes",
         "method",
-        "overdue",
-        "receive_deadline",
-        "scheduled",
-        "scope",
-        "send_deadline",
-        "ticker",
+        "number",
+        "proxy",
+        "read_ahead",
+        "status",
+        "target",
+        "upgraded",
     )
 
-    def __init__(self, transport: Transport, config: ServerConfig, ticker: Ticker) -> None:
-        super().__init__(transport, SERVER, config.limits, config.lenient)
-        self.config = config
-        self.ticker = ticker
-        self.scope = trio.CancelScope()
-        self.receive_deadline = self.send_deadline = self.scheduled = math.inf
+    def __init__(self, transport: Transport, shared: Shared, proxy: ProxyHeader | None = None) -> None:
+        super().__init__(transport, shared)
+        shared.opened += 1
+        self.number = shared.opened
+        self.proxy = proxy
+        config = shared.config
         self.exchange = 0
-        self.awaiting = Overdue.HEAD
-        self.overdue: Overdue | None = None
-        self.method = b""
+        self.handling = False
+        self.last = shared.draining
+        self._last_exchange = config.max_requests - 1
+        if config.max_requests_jitter and config.max_requests != math.inf:
+            # Not for secrecy: it spreads the ends of connections that began together.
+            fewer = random.randint(0, config.max_requests_jitter)  # noqa: S311
+            self._last_exchange = max(0, self._last_exchange - fewer)
+        self.method = self.target = b""
+        self.status = 0
+        self.content_sent = 0
+        self._used = False
         self.body_received = 0
         self.max_body_bytes = config.max_body_bytes
+        self.began = 0.0
+        self.hangup = 0
+        self.upgraded = False
+        self.read_ahead: ReadAhead | None = None
+        # Whether the transport tells of hang-ups by itself, or somebody has to read.
+        self._probe_at = math.inf
+        poll = shared.poll
+        self._read_ahead_at = (
+            math.inf if poll is not None and transport.attach(poll, self.on_hangup) else DELAY
+        )
 
-    @property
-    def deadline(self) -> float:
-        """The earlier end of the client's time."""
-        return min(self.receive_deadline, self.send_deadline)
+    # -- the exchange under way
+    # ---------------------------------------------------------------------------------------------------
 
-    def allow(self, seconds: float, awaiting: Overdue) -> None:
-        """Give the client ``seconds`` from now to send what is awaited."""
-        deadline = self.receive_deadline = trio.current_time() + seconds
-        self.awaiting = awaiting
-        if deadline < self.scheduled:
-            self.ticker.watch(self)
-
-    def allow_reading(self) -> None:
-        """Give the client its time from now to read on."""
-        deadline = self.send_deadline = trio.current_time() + self.config.times.write_stall
-        if deadline < self.scheduled:
-            self.ticker.watch(self)
-
-    def lift_limits(self) -> None:
-        """The client is not waited for."""
-        self.receive_deadline = self.send_deadline = math.inf
-
-    def on_deadline(self) -> None:
-        """The client's time is up; called by the ticker."""
-        self.overdue = Overdue.WRITE if self.send_deadline < self.receive_deadline else self.awaiting
-        self.lift_limits()
-        self.scope.cancel(reason=self.overdue.value)
-
-    def begin_exchange(self, head: wire.RequestHead) -> None:
-        """Forget the exchange before this one: its body's length and the limit that its handler set are not
-        this one's."""
-        self.overdue = None
+    def begin_exchange(self, head: wire.RequestHead, now: float) -> None:
+        """A head has come: forget the exchange before this one."""
         self.framing = head.framing
         self.method = head.method
+        self.target = head.target
+        self.began = now
+        self.handling = True
+        self.status = self.content_sent = 0
+        if self._used:
+            self._reset()
+        if self.exchange >= self._last_exchange:
+            self.last = True
+        if self._read_ahead_at != math.inf:
+            self._probe_at = math.inf
+            if self.body_is_complete:
+                self._watch_by_reading(now)
+
+    def _reset(self) -> None:
+        """Lift what the handler before set, and forget what its client's body was like."""
+        config = self.shared.config
+        self._used = False
         self.body_received = 0
-        self.max_body_bytes = self.config.max_body_bytes
+        self.max_body_bytes = config.max_body_bytes
+        self.times = config.times
+        self.rates = config.rates
+        self.receive_pace = self.send_pace = None
+
+    def set_limits(self, times: ServerTimes, rates: ServerRates) -> None:
+        """Have other limits for the exchange under way."""
+        self._used = True
+        if times.request != self.times.request:
+            self.handlers.scope.deadline = self.began + times.request
+        self.times = times
+        self.rates = rates
+        if self.receive_pace is not None:
+            self.receive_pace.adjust(times.body_stall, rates.body)
+        if self.send_pace is not None:
+            self.send_pace.adjust(times.write_stall, rates.response)
+
+    def upgrade(self) -> None:
+        """The connection is no HTTP connection any more: no limit on the client holds, and what its end means
+        is for the handler to say."""
+        self.upgraded = True
+        self.last = True
+        self.transport.set_hangup(None)
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Why the handler under way was cancelled; None when it was not."""
+        handlers = self.handlers
+        if handlers.reason is None and handlers.scope.cancel_called:
+            return CancelReason.DEADLINE  # the scope's own, which nobody has to set off
+        return handlers.reason
+
+    def touch(self) -> None:
+        """Something about this exchange is not as usual, and has to be reset before the next."""
+        self._used = True
 
     def check_current(self, exchange: int) -> None:
         """Refuse what belongs to an exchange that is over.
 
         Raises:
-          trio.ClosedResourceError: another has begun, and its bytes are not for the request of this one.
+          trio.ClosedResourceError: another has begun, and its bytes are not for the request of this one; or
+            the connection is not HTTP any more.
         """
-        if exchange != self.exchange:
+        if exchange != self.exchange or self.upgraded:
             raise trio.ClosedResourceError("the exchange of this request is over")
 
+    # -- the client's end
+    # ---------------------------------------------------------------------------------------------------
+
+    def on_hangup(self, reset: bool) -> None:
+        """The client has ended its sending, or with ``reset`` the connection."""
+        self.hangup = max(self.hangup, 2 if reset else 1)
+        if self.handling:
+            self.notice_hangup()
+
+    def notice_hangup(self) -> None:
+        """Act on the client's end, which lies behind the request under way.
+
+        While the request is incomplete, its end is for who reads it to meet: it may be all here already.
+        """
+        if self.hangup == 1 and (
+            not self.request_is_here
+            or (self.shared.config.half_close == "answer" and self.transport.tls is None)
+        ):
+            return
+        self.handlers.disconnect(trio.current_time())
+        if self.handlers.due < self.scheduled:
+            self.shared.ticker.watch(self)
+
+    @property
+    def request_is_here(self) -> bool:
+        """The request under way has been received to its end, be it read or not."""
+        if self.body_is_complete:
+            return True
+        return self.framing != CHUNKED and self.wire.unread_bytes >= self.framing - self.body_received
+
+    def _watch_by_reading(self, now: float) -> None:
+        self._probe_at = now + self._read_ahead_at
+        if self._probe_at < self.scheduled:
+            self.shared.ticker.watch(self)
+
+    @property
+    def deadline(self) -> float:
+        """When the ticker has to look at this connection."""
+        return min(self.receive_deadline, self.send_deadline, self.handlers.due, self._probe_at)
+
+    def on_deadline(self) -> None:
+        """The ticker's call: a deadline has passed."""
+        if self._probe_at <= trio.current_time():
+            self._probe_at = math.inf
+            idle = self.read_ahead is None and self.body_is_complete and not self.wire.has_unread
+            if idle and self.handling and not self.upgraded:
+                self.read_ahead = ReadAhead(self.transport, self.wire.receive_data, self.on_hangup)
+                self.shared.nursery.start_soon(self.read_ahead.run)
+        super().on_deadline()
+
+    async def stop_read_ahead(self) -> None:
+        """See to it that nobody else reads from the transport.
+
+        Cancellation: the other was told to stop, but may not have done so yet.
+        """
+        self._probe_at = math.inf
+        if self.read_ahead is not None:
+            await self.read_ahead.stop()
+            self.read_ahead = None
+
     # -- the request's body
-    # ------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------------
 
     async def next_body(self) -> bytes:
         """Return the next piece of the request's body; ``b""`` at its end. Always a checkpoint.
@@ -146,17 +245,23 @@ class Link(HTTPConnection):
         self.refuse_large_body()
         if self.wire.they_are_waiting_for_100_continue and not self.wire.has_unread:
             await self.push(self.wire.send_response(100, ()))
-        self.allow(self.config.times.body_stall, Overdue.BODY)
-        try:
-            piece = await self.next_data()
-        except trio.BrokenResourceError as exc:
-            raise ClientDisconnected("the client went away within its request") from exc
-        finally:
-            self.receive_deadline = math.inf
+        self._used = True
+        piece = await self._next_data("the client went away within its request")
         self.body_received += len(piece)
         if self.body_received > self.max_body_bytes:
             raise self._too_large()
+        if not piece and self.handling:
+            if self.hangup:
+                self.notice_hangup()
+            elif self._read_ahead_at != math.inf:
+                self._watch_by_reading(trio.current_time())
         return piece
+
+    async def _next_data(self, problem: str) -> bytes:
+        try:
+            return await self.next_data()
+        except trio.BrokenResourceError as exc:
+            raise ClientDisconnected(problem) from exc
 
     def refuse_large_body(self) -> None:
         """Raise 413 when the request's Content-Length says already that its body exceeds the limit."""
@@ -168,7 +273,7 @@ class Link(HTTPConnection):
 
     @property
     def body_is_complete(self) -> bool:
-        """The request is here to its end."""
+        """The request has been read to its end."""
         return self.wire.their_state is not wire.SEND_BODY
 
     def is_worth_draining(self) -> bool:
@@ -178,10 +283,9 @@ class Link(HTTPConnection):
         Nothing is taken from it: the handler may read on.
         """
         if self.wire.they_are_waiting_for_100_continue:
-            return (
-                False  # a client that was told no will not send it, or will: nobody can say what comes next
-            )
-        return self.framing != CHUNKED and self.framing - self.body_received <= self.config.drain_bytes
+            # A client that was told no will not send it, or will: nobody can say what comes next.
+            return False
+        return self.framing != CHUNKED and self.framing - self.body_received <= self.shared.config.drain_bytes
 
     def can_drain_body(self) -> bool:
         """Tell whether the unread rest of the request, which nobody will read, is worth reading to keep the
@@ -194,15 +298,15 @@ class Link(HTTPConnection):
             self.framing != CHUNKED and not self.is_worth_draining()
         ):
             return False
-        bound = self.config.drain_bytes
+        bound = self.shared.config.drain_bytes
         discarded = 0
+        self._used = True
         while discarded <= bound:
             try:
                 piece = self.wire.next_data()
             except wire.RemoteProtocolError:
-                return (
-                    False  # the answer is ready and owed; what the client has broken only ends the connection
-                )
+                # The answer is ready and owed; what the client has broken only ends the connection.
+                return False
             if not isinstance(piece, bytes):
                 return self.framing != CHUNKED
             if not piece:
@@ -212,46 +316,81 @@ class Link(HTTPConnection):
         return False
 
     async def drain_body(self) -> None:
-        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's stall
-        limit.
+        """Read the rest of the request and throw it away. Bounded by `can_drain_body` and the body's limits.
 
         Raises:
           trio_http.wire.RemoteProtocolError: the client broke the framing.
           ClientDisconnected: the client went away.
         """
-        self.allow(self.config.times.body_stall, Overdue.BODY)
-        try:
-            while not self.body_is_complete:
-                await self.next_data()
-        except trio.BrokenResourceError as exc:
-            raise ClientDisconnected("the client went away within the rest of its request") from exc
-        self.receive_deadline = math.inf
+        self._used = True
+        while not self.body_is_complete:
+            await self._next_data("the client went away within the rest of its request")
 
-    # -- sending
-    # -----------------------------------------------------------------------------------------------------
+    @property
+    def is_reusable(self) -> bool:
+        """Both messages are complete, and neither side has said that they were the last."""
+        return self.wire.our_state is wire.DONE and self.wire.their_state is wire.DONE
 
-    async def push(self, data: bytes) -> None:
-        """Send bytes of the wire's, under the write limit. Not a checkpoint when the kernel takes all at
-        once.
+    # -- the server's end
+    # ---------------------------------------------------------------------------------------------------
 
-        The limit counts from the last piece that was taken, so a client that reads slowly has as long as it
-        needs.
+    def begin_drain(self) -> None:
+        """See `Served.begin_drain`."""
+        self.last = True
+        if self.handling:
+            self.handlers.drain(trio.current_time())
+            if self.handlers.due < self.scheduled:
+                self.shared.ticker.watch(self)
+        elif self.wire.our_state is wire.IDLE and not self.wire.has_unread:
+            self.handlers.cancel(CancelReason.DRAIN)
 
-        Raises:
-          ClientDisconnected: the client went away.
+    def stop(self) -> None:
+        """See `Served.stop`."""
+        self.handlers.cancel(CancelReason.DRAIN)
+        self.transport.abort()
 
-        Cancellation: as `HTTPConnection.send`.
-        """
-        self.allow_reading()
-        try:
-            if len(data) <= _PUSH_BYTES:
-                await self.send(data)
-            else:
-                view = memoryview(data)
-                for start in range(0, len(data), _PUSH_BYTES):
-                    self.allow_reading()
-                    await self.send(view[start : start + _PUSH_BYTES])
-        except trio.BrokenResourceError as exc:
-            raise ClientDisconnected("the client went away within the response") from exc
-        finally:
-            self.send_deadline = math.inf
+    async def finish_stop(self) -> None:
+        """See `Served.finish_stop`."""
+        await self.transport.aclose_forcefully()
+
+    @property
+    def is_handling(self) -> bool:
+        """See `Served.is_handling`."""
+        return self.handling
+
+    def snapshot(self, now: float) -> ConnectionSnapshot:
+        """See `Served.snapshot`."""
+        limits = {
+            "receive": self.receive_deadline,
+            "send": self.send_deadline,
+            "handler": self.handlers.scope.deadline,
+            "finish": self.handlers.due,
+        }
+        handling, reason = self.handling, self.handlers.reason
+        return ConnectionSnapshot(
+            id=self.number,
+            peername=self.transport.peername,
+            transport=self.transport.kind,
+            state=self._state(),
+            age=now - self.opened,
+            requests=self.exchange,
+            method=self.method.decode("latin-1") if handling else None,
+            target=self.target.decode("latin-1") if handling else None,
+            handling_for=now - self.began if handling else None,
+            cancel_reason=None if reason is None else reason.value,
+            deadlines={name: end - now for name, end in limits.items() if end != math.inf},
+            receive_rate=None if self.receive_pace is None else self.receive_pace.speed,
+            send_rate=None if self.send_pace is None else self.send_pace.speed,
+            unsent=self.transport.unsent(),
+        )
+
+    def _state(self) -> str:
+        if self.upgraded:
+            return "upgraded"
+        if self.send_deadline != math.inf:
+            return "sending"
+        if self.handling:
+            return "handling" if self.receive_deadline == math.inf else "receiving"
+        if self.receive_deadline == math.inf:
+            return "ending"
+        return "idle" if self.awaiting is CancelReason.IDLE else "head"

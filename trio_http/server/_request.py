@@ -2,220 +2,44 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-from urllib.parse import parse_qsl
-
 import trio
-import yarl
 
 from trio_http import wire
-from trio_http._errors import HTTPException
-from trio_http.messages import FieldsInput, Headers, as_wire_headers, decode_text
-from trio_http.transport import Address, TLSFacts
+from trio_http.messages import FieldsInput, as_wire_headers
 
-from ._body import RequestBody
+from ._config import ServerRates, ServerTimes
+from ._connection_info import ConnectionInfo
+from ._finish import DrainScope, Finish
 from ._link import Link
+from ._reasons import CancelReason
+from ._request_content import RequestContent
 from ._response_stream import ResponseStream
-
-# What `read`, `text`, `json` and `form` take unless told otherwise, in bytes. Precedent: aiohttp's
-# client_max_size.
-READ_LIMIT = 1 << 20
+from ._upgrade import Upgrade
 
 
-class ConnectionInfo:
-    """The connection that a request came on.
-
-    Attributes:
-      peername, sockname: the client's address and ours; None when the transport has none.
-      tls: the facts of the TLS session; None without TLS.
-    """
-
-    __slots__ = ("peername", "sockname", "tls")
-
-    def __init__(self, peername: Address, sockname: Address, tls: TLSFacts) -> None:
-        self.peername = peername
-        self.sockname = sockname
-        self.tls = tls
-
-
-class Request:
+class Request(RequestContent):
     """One request, and the ways to answer it.
 
     Attributes:
-      method: as written; case matters (RFC 9110 §9.1).
-      target: the request target exactly as written (RFC 9112 §3.2).
-      http_version: "1.1" or "1.0".
-      headers: the header section.
+      method, target, http_version, headers, path, query, url: what the client asked for.
       body: the content as a stream, for one reader.
-      connection: the addresses and TLS facts of the connection.
+      connection: the addresses, TLS facts and speeds of the connection.
     """
 
-    __slots__ = (
-        "_body",
-        "_common",
-        "_exchange",
-        "_head",
-        "_headers",
-        "_link",
-        "method",
-        "response_stream",
-        "target",
-    )
+    __slots__ = ("_common", "response_stream")
 
     def __init__(self, link: Link, head: wire.RequestHead, common: wire.Headers) -> None:
-        self._link = link
-        self._exchange = link.exchange
-        self._head = head
+        super().__init__(link, head)
         self._common = common
-        self._body: RequestBody | None = None
-        self._headers: Headers | None = None
         self.response_stream: ResponseStream | None = None
-        self.method = head.method.decode("ascii")
-        self.target = head.target.decode("latin-1")
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method} {self.target}>"
-
-    @property
-    def http_version(self) -> str:
-        """The version of the client's message, "1.1" or "1.0"."""
-        return self._head.http_version.decode("ascii")
-
-    @property
-    def headers(self) -> Headers:
-        """The header section."""
-        headers = self._headers
-        if headers is None:
-            headers = self._headers = Headers(self._head.headers)
-        return headers
-
-    @property
-    def path(self) -> str:
-        """The target's path as written, still percent-encoded; ``"*"`` for ``OPTIONS *``, empty for
-        CONNECT."""
-        target = self.target
-        if target[0] != "/":
-            if self.method == "CONNECT":
-                return ""
-            target, _, _ = target.partition("?")  # first, for the query may hold anything but "#"
-            if "://" in target:  # absolute-form, as proxies are sent (RFC 9112 §3.2.2)
-                return "/" + target.partition("://")[2].partition("/")[2]
-        return target.partition("?")[0]
-
-    @property
-    def query(self) -> str:
-        """What follows the ``?`` in the target, as written; empty without one."""
-        return self.target.partition("?")[2]
-
-    @property
-    def url(self) -> yarl.URL:
-        """The target URI (RFC 9112 §3.3), built from its parts and not normalised; with the host that the
-        client named.
-
-        Raises:
-          ValueError: the parts make no URL; the method is CONNECT, or the target ``*``.
-        """
-        target = self.target
-        if target[0] != "/":
-            if "://" in target.partition("?")[0]:
-                return yarl.URL(target, encoded=True)
-            raise ValueError(f"the target {target!r} names no resource")
-        return yarl.URL.build(
-            scheme="http" if self._link.transport.tls is None else "https",
-            authority=self.headers.get("host") or "localhost",
-            path=self.path,
-            query_string=self.query,
-            encoded=True,
-        )
-
-    @property
-    def body(self) -> RequestBody:
-        """The content as a stream; always the same object."""
-        body = self._body
-        if body is None:
-            body = self._body = RequestBody(self._link, self._exchange)
-        return body
 
     @property
     def connection(self) -> ConnectionInfo:
         """The connection that the request came on."""
-        transport = self._link.transport
-        return ConnectionInfo(transport.peername, transport.sockname, transport.tls)
+        return ConnectionInfo(self._link)
 
-    def limit_body(self, max_bytes: int) -> None:
-        """Set the most that the content may have, in place of the server's limit; to be called before it is
-        read.
-
-        Raises:
-          HTTPException: 413, the Content-Length says that it has more: before any ``100 Continue``.
-          ValueError: ``max_bytes`` is negative.
-        """
-        if max_bytes < 0:
-            raise ValueError(f"max_bytes must not be negative, got {max_bytes}")
-        self._link.check_current(self._exchange)
-        self._link.max_body_bytes = max_bytes
-        self._link.refuse_large_body()
-
-    async def read(self, limit: int = READ_LIMIT) -> bytes:
-        """Return the whole content.
-
-        Args:
-          limit: the most that it may have, in bytes.
-
-        Raises:
-          HTTPException: 413 beyond ``limit``, before any ``100 Continue`` when the Content-Length tells.
-          ClientDisconnected, trio_http.wire.RemoteProtocolError: as `RequestBody`.
-
-        Cancellation: what was read is lost, and the exchange can only be given up.
-        """
-        self.limit_body(min(limit, self._link.max_body_bytes))
-        pieces = []
-        while piece := await self.body.receive_some():
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def text(self, limit: int = READ_LIMIT) -> str:
-        """Return the whole content as text, by the Content-Type's charset or else UTF-8; see `read`.
-
-        Cancellation: as `read`.
-        """
-        return decode_text(await self.read(limit), self.headers)
-
-    async def json(self, limit: int = READ_LIMIT) -> Any:
-        """Return the whole content, taken for JSON; see `read`.
-
-        Raises:
-          HTTPException: 400, it is no JSON; besides what `read` raises.
-
-        Cancellation: as `read`.
-        """
-        content = await self.read(limit)
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as exc:  # RecursionError: a hundred thousand "[" in a row
-            raise HTTPException(400, "the request's content is no JSON\n") from exc
-
-    async def form(self, limit: int = READ_LIMIT) -> list[tuple[str, str]]:
-        """Return the whole content, taken for an ``application/x-www-form-urlencoded`` form, as pairs; see
-        `read`.
-
-        Raises:
-          HTTPException: 415, the Content-Type is another; 400, there are too many fields; besides what `read`
-            raises.
-
-        Cancellation: as `read`.
-        """
-        if (self.headers.get("content-type") or "").partition(";")[0].strip().lower() != (
-            "application/x-www-form-urlencoded"
-        ):
-            raise HTTPException(415, "the request's content must be application/x-www-form-urlencoded\n")
-        content = await self.read(limit)
-        try:
-            # 1000 fields: arbitrary, a form that people fill in has fewer.
-            return parse_qsl(content.decode("utf-8"), keep_blank_values=True, max_num_fields=1000)
-        except ValueError as exc:
-            raise HTTPException(400, "the request's content is no form\n") from exc
+    # -- answering
+    # ---------------------------------------------------------------------------------------------------
 
     def stream_response(
         self, status: int = 200, *, headers: FieldsInput | None = None, reason: str | None = None
@@ -263,3 +87,110 @@ class Request:
         self._link.check_current(self._exchange)
         if self._head.http_version != b"1.0":
             await self._link.push(self._link.wire.send_response(status, as_wire_headers(headers)))
+
+    def upgrade(self, protocol: str, *, headers: FieldsInput | None = None) -> Upgrade:
+        """Change the connection to another protocol: ``async with request.upgrade("echo") as stream: ...``.
+
+        Entering sends ``101 Switching Protocols``; the block has the connection as a
+        `trio.abc.HalfCloseableStream`, the bytes that the client has sent already included, without time
+        limits; leaving it closes the connection. The handler then returns None.
+
+        Args:
+          protocol: one of `upgrade_protocols`, with its version if it has one.
+          headers: further fields of the 101.
+
+        Raises:
+          ValueError: the client has not offered it.
+          RuntimeError: the request has content that was not read: the client may not switch before it is (RFC
+            9110 §7.8).
+        """
+        if protocol.lower() not in (offered.lower() for offered in self.upgrade_protocols):
+            offers = ", ".join(self.upgrade_protocols) or "none"
+            raise ValueError(f"the client has not offered to change to {protocol!r}; its offers: {offers}")
+        fields = wire.Headers(
+            [("Connection", "Upgrade"), ("Upgrade", protocol), *as_wire_headers(headers).raw_items()]
+        )
+        return Upgrade(self._link, self._exchange, 101, fields)
+
+    def tunnel(self, *, headers: FieldsInput | None = None) -> Upgrade:
+        """Answer CONNECT with a 200 and have the connection as a stream; as `upgrade`.
+
+        Needs `ServerConfig.connect`. The target's host and port are in `target`, and whether the client may
+        reach them is for the handler to decide: by default nobody may tunnel anywhere.
+
+        Raises:
+          RuntimeError: the method is not CONNECT.
+        """
+        if self.method != "CONNECT":
+            raise RuntimeError(f"only CONNECT opens a tunnel, and this is {self.method}")
+        return Upgrade(self._link, self._exchange, 200, as_wire_headers(headers))
+
+    # -- time
+    # ---------------------------------------------------------------------------------------------------
+
+    @property
+    def times(self) -> ServerTimes:
+        """How long this request's client may take. Assign others, made with `attrs.evolve`, to change what
+        holds from here to the end of this exchange: ``body_stall``, ``write_stall`` and ``request``."""
+        return self._link.times
+
+    @times.setter
+    def times(self, times: ServerTimes) -> None:
+        self._link.check_current(self._exchange)
+        self._link.set_limits(times, self._link.rates)
+
+    @property
+    def rates(self) -> ServerRates:
+        """How slow this request's client may be: ``body`` and ``response``. To be changed as `times`."""
+        return self._link.rates
+
+    @rates.setter
+    def rates(self, rates: ServerRates) -> None:
+        self._link.check_current(self._exchange)
+        self._link.set_limits(self._link.times, rates)
+
+    # -- the end of the client, or of the server
+    # ---------------------------------------------------------------------------------------------------
+
+    @property
+    def cancel_reason(self) -> CancelReason | None:
+        """Why this handler is being cancelled by the server; None when it is not."""
+        return self._link.cancel_reason if self._exchange == self._link.exchange else None
+
+    @property
+    def draining(self) -> bool:
+        """The server is shutting down: finish soon, start nothing long."""
+        return self._link.shared.draining
+
+    def cancel_on_drain(self) -> DrainScope:
+        """Return a block that is cancelled when the server begins to shut down: ``with
+        request.cancel_on_drain() as scope: await trio.sleep(15)``.
+
+        Made for waits. A cancelled *send* breaks its response; so put no `send_all` inside.
+        """
+        return DrainScope(self._link.handlers)
+
+    def finish(self, within: float) -> Finish:
+        """Return a block which a disconnect or a drain does not cancel: ``with request.finish(within=5):
+        await commit()``.
+
+        A cancel that comes meanwhile waits for the end of the block, or until ``within`` seconds after its
+        beginning. This is no shield: the hard stop at the end of a shutdown's grace, the request's deadline,
+        and the limits on a client that is being waited for cancel the block all the same.
+
+        Args:
+          within: seconds, more than 0.
+        """
+        if not within > 0:
+            raise ValueError(f"within must be more than 0 seconds, not {within!r}")
+        return Finish(self._link.handlers, within)
+
+    async def wait_disconnected(self) -> None:
+        """Wait until the client has gone.
+
+        The handler is cancelled then anyway; so this is for inside `finish`, and for telling others.
+
+        Cancellation: nothing has changed.
+        """
+        self._link.check_current(self._exchange)
+        await self._link.handlers.wait_disconnected()

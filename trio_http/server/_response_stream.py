@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import TracebackType
 
 import trio
@@ -68,13 +67,13 @@ class ResponseStream(trio.abc.SendStream):
         if link.wire.our_state is not wire.SEND_RESPONSE:
             raise RuntimeError("this request was answered already")
         status, headers, reason, common = self._head
-        if (
-            not link.body_is_complete and not link.is_worth_draining()
-        ):  # not `can_drain_body`: the handler may read on
+        # Not `can_drain_body`: the handler may read on.
+        if link.last or (not link.body_is_complete and not link.is_worth_draining()):
             headers = with_close(headers)
         await trio.lowlevel.checkpoint()
         head = link.wire.send_response(status, headers, reason=reason, common=common)
         self.started = True
+        link.status = status
         await self._push(head)
         return self
 
@@ -89,9 +88,8 @@ class ResponseStream(trio.abc.SendStream):
             link = self._link
             trailers = as_wire_headers(self.trailers)
             if link.method == b"HEAD" or link.wire.their_http_version == b"1.0":
-                trailers = (
-                    wire.Headers()
-                )  # such a client can have none, and is owed the response all the same
+                # Such a client can have none, and is owed the response all the same.
+                trailers = wire.Headers()
             end = link.wire.send_end(trailers)
             self._ended = True
             if end:
@@ -121,6 +119,7 @@ class ResponseStream(trio.abc.SendStream):
             piece = self._link.wire.send_data(data)
             if piece:
                 await self._push(piece)
+        self._link.content_sent += len(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the client has read enough for a send to make progress.
@@ -132,13 +131,7 @@ class ResponseStream(trio.abc.SendStream):
         Cancellation: nothing has changed.
         """
         self._check_open()
-        self._link.allow_reading()
-        try:
-            await self._link.transport.wait_send_all_might_not_block()
-        except trio.BrokenResourceError as exc:
-            raise ClientDisconnected("the client went away within the response") from exc
-        finally:
-            self._link.send_deadline = math.inf
+        await self._link.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         """Give the response up, unless it has ended: the connection is aborted. Always a checkpoint.

@@ -1,51 +1,37 @@
-"""Serving: from listeners and streams to connections."""
+"""Serving: what users call."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-import attrs
 import trio
 
-from trio_http.connection import Ticker
-from trio_http.transport import SocketTransport, StreamTransport, Transport
+from trio_http.transport import Transport
 
-from ._common import CommonFields
 from ._config import ServerConfig
-from ._connection import Handler, ServerConnection
+from ._connection import Handler
+from ._listen import close_unix_listener, open_unix_listener
+from ._server import Server, transport_over
+from ._shared import Shared
 
 _DEFAULTS = ServerConfig()
-
-
-@attrs.frozen
-class Server:
-    """A running server, as ``await nursery.start(serve_tcp, handler, 0)`` returns it.
-
-    Attributes:
-      listeners: what it accepts on.
-      url: where the first of them can be reached, as in ``"http://127.0.0.1:8000"``.
-    """
-
-    listeners: Sequence[trio.SocketListener]
-
-    @property
-    def url(self) -> str:
-        host, port = self.listeners[0].socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def serve_tcp(
     handler: Handler,
     port: int,
     *,
-    host: str | None = "127.0.0.1",
+    host: str | bytes | None = "127.0.0.1",
     backlog: int | None = None,
     config: ServerConfig = _DEFAULTS,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve HTTP on a TCP port, for ever.
+    """Serve HTTP on a TCP port, until a shutdown.
 
     Args:
       handler: called with each `Request`, in its connection's task; returns a `Response`, or None after
@@ -57,48 +43,149 @@ async def serve_tcp(
       config: what clients are allowed.
       task_status: is started with the `Server` once it listens.
 
+    Returns:
+      after `Server.shutdown`, when the last handler has ended.
+
     Raises:
       OSError: the port cannot be listened on.
       KeyboardInterrupt, SystemExit: as they are, not in a group.
 
     Cancellation: every socket is closed.
     """
-    server = _ConnectionServer(handler, config)
     listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    await serve_listeners(handler, listeners, config=config, task_status=task_status)
 
-    async def serve_stream(stream: trio.SocketStream) -> None:
-        await server.serve(SocketTransport(stream.socket))
 
+async def serve_ssl_over_tcp(
+    handler: Handler,
+    port: int,
+    ssl_context: ssl.SSLContext,
+    *,
+    host: str | bytes | None = "127.0.0.1",
+    backlog: int | None = None,
+    config: ServerConfig = _DEFAULTS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP over TLS on a TCP port, until a shutdown.
+
+    Args:
+      handler, port, host, backlog, config, task_status: as for `serve_tcp`.
+      ssl_context: certificate and rules, as `trio_http.server_context` makes them;
+        `Server.replace_ssl_context` changes it while the server runs.
+
+    Returns, raises and cancellation: as `serve_tcp`.
+
+    Cancellation: every socket is closed.
+    """
+    listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    await serve_listeners(handler, listeners, ssl_context=ssl_context, config=config, task_status=task_status)
+
+
+async def serve_unix(
+    handler: Handler,
+    path: str | os.PathLike[str],
+    *,
+    mode: int | None = None,
+    backlog: int | None = None,
+    config: ServerConfig = _DEFAULTS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP on a Unix socket, until a shutdown; its file is removed at the end.
+
+    Args:
+      handler, backlog, config, task_status: as for `serve_tcp`.
+      path: of the socket. A file that a dead server has left is replaced.
+      mode: its permissions, as in ``0o660``; None for what the umask leaves.
+
+    Returns: as `serve_tcp`.
+
+    Raises:
+      OSError: the path cannot be listened on: a living server does, say, or it is another kind of file.
+
+    Cancellation: every socket is closed.
+    """
+    listener = await open_unix_listener(path, mode=mode, backlog=backlog)
     try:
-        with _ungrouped():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(server.ticker.run)
-                task_status.started(Server(listeners))
-                await trio.serve_listeners(serve_stream, listeners, handler_nursery=nursery)
+        await serve_listeners(handler, [listener], config=config, task_status=task_status)
     finally:
-        for listener in listeners:  # trio closes those that it had begun to serve
-            listener.socket.close()
+        close_unix_listener(listener)
+
+
+async def serve_listeners(
+    handler: Handler,
+    listeners: Sequence[trio.abc.Listener[Any]],
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    config: ServerConfig = _DEFAULTS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP on listeners that are there already, until a shutdown.
+
+    Args:
+      handler, config, task_status: as for `serve_tcp`.
+      listeners: ours from now on, and closed at the end. A `trio.SocketListener` is accepted from fast; of
+        any other, `trio.SSLListener` among them, the streams are served as they come.
+      ssl_context: speak TLS on those that are `trio.SocketListener`; None for plain HTTP.
+
+    Returns: as `serve_tcp`.
+
+    Raises:
+      Exception: what a foreign listener's ``accept`` raised.
+
+    Cancellation: every socket and listener is closed.
+    """
+    try:
+        async with _connections(config) as (shared, nursery):
+            server = Server(handler, shared, listeners, ssl_context)
+            task_status.started(server)
+            await server.accept(nursery)
+    finally:
+        for listener in listeners:  # for when it did not come to accepting
+            if isinstance(listener, trio.SocketListener):
+                listener.socket.close()
 
 
 async def serve_connection(
-    handler: Handler, stream: trio.abc.Stream | Transport, *, config: ServerConfig = _DEFAULTS
+    handler: Handler,
+    stream: trio.abc.Stream | Transport,
+    *,
+    config: ServerConfig = _DEFAULTS,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP on one connection that is there already, until it ends.
 
     Args:
-      handler: as for `serve_tcp`.
+      handler, config, task_status: as for `serve_tcp`; the `Server` has no listeners.
       stream: any stream, or transport; ours from now on, and closed at the end.
-      config: what the client is allowed.
+
+    Raises:
+      TypeError: ``stream`` is none.
 
     Cancellation: the connection is aborted.
     """
-    server = _ConnectionServer(handler, config)
-    transport = _transport_over(stream)
+    transport = transport_over(stream)
+    async with _connections(config) as (shared, _):
+        server = Server(handler, shared)
+        task_status.started(server)
+        await server.serve_transport(transport)
+
+
+@asynccontextmanager
+async def _connections(config: ServerConfig) -> AsyncIterator[tuple[Shared, trio.Nursery]]:
+    """Run what serves connections beside the block, and wait for the connections at its end."""
     with _ungrouped():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.ticker.run)
-            await server.serve(transport)
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as helpers:
+            shared = Shared(config, helpers)
+            try:
+                helpers.start_soon(shared.ticker.run)
+                if shared.poll is not None:
+                    helpers.start_soon(shared.poll.run)
+                async with trio.open_nursery() as connections:
+                    yield shared, connections
+            finally:
+                if shared.poll is not None:
+                    shared.poll.close()
+            helpers.cancel_scope.cancel()
 
 
 @contextlib.contextmanager
@@ -113,31 +200,3 @@ def _ungrouped() -> Iterator[None]:
         if leaf is group:
             raise
         raise leaf from leaf.__cause__
-
-
-class _ConnectionServer:
-    """What the connections of one server share.
-
-    Args:
-      handler: answers requests.
-      config: what clients are allowed.
-    """
-
-    def __init__(self, handler: Handler, config: ServerConfig) -> None:
-        self._handler = handler
-        self._config = config
-        self._common = CommonFields(config)
-        self.ticker = Ticker()
-
-    async def serve(self, transport: Transport) -> None:
-        await ServerConnection(self._handler, transport, self._config, self.ticker, self._common).run()
-
-
-def _transport_over(stream: trio.abc.Stream | Transport | Any) -> Transport:
-    if isinstance(stream, Transport):
-        return stream
-    if isinstance(stream, trio.SocketStream):
-        return SocketTransport(stream.socket)
-    if isinstance(stream, trio.abc.Stream):
-        return StreamTransport(stream)
-    raise TypeError(f"expected a trio.abc.Stream, not {type(stream).__name__}")

@@ -7,6 +7,21 @@ Making a connection (names, happy eyeballs, proxies) and accepting one belong to
 
 from __future__ import annotations
 
+from ._contexts import ContextHolder as ContextHolder
+from ._contexts import by_server_name as by_server_name
+from ._contexts import server_context as server_context
+from ._edge_poll import EdgePoll as EdgePoll
+from ._edge_poll import Hangup as Hangup
+from ._networks import NetworkInput as NetworkInput
+from ._networks import Networks as Networks
+from ._networks import ip_of as ip_of
+from ._networks import peer_address as peer_address
+from ._proxy_header import ProxyFamily as ProxyFamily
+from ._proxy_header import ProxyHeader as ProxyHeader
+from ._proxy_header import ProxyTLS as ProxyTLS
+from ._proxy_protocol import ProxyHeaderParser as ProxyHeaderParser
+from ._proxy_protocol import ProxyProtocolError as ProxyProtocolError
+from ._proxy_protocol import read_proxy_header as read_proxy_header
 from ._socket import SocketTransport as SocketTransport
 from ._stream import StreamTransport as StreamTransport
 from ._tls import TLSTransport as TLSTransport

@@ -27,7 +27,7 @@ class StreamTransport(Transport):
       stream: a connected stream.
     """
 
-    __slots__ = ("_aborted", "_eof_sent", "_stream")
+    __slots__ = ("_aborted", "_eof_sent", "_rest", "_sending", "_stream")
 
     kind: ClassVar[str] = "stream"
 
@@ -36,6 +36,8 @@ class StreamTransport(Transport):
         self._stream: trio.abc.Stream = stream
         self._aborted: bool = False
         self._eof_sent: bool = False
+        self._rest: bytes | bytearray | memoryview | None = None  # None when `finish_send` is not due
+        self._sending: bool = False
         self.can_half_close = isinstance(stream, trio.abc.HalfCloseableStream)
         if isinstance(stream, trio.SSLStream):
             self.tls = stream
@@ -57,25 +59,71 @@ class StreamTransport(Transport):
         self._check_open()
         return None
 
+    def _check_sendable(self) -> None:
+        """Raise unless we may send. What the stream has against it, it says when it is given the bytes.
+
+        Raises:
+          trio.BusyResourceError, trio.ClosedResourceError: as `Transport.begin_send`.
+        """
+        self._check_open()
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this connection")
+        if self._rest is not None:
+            raise trio.BusyResourceError("an earlier send on this connection has yet to be finished")
+
+    def begin_send(self, data: bytes | bytearray | memoryview) -> bool:
+        """See `Transport.begin_send`."""
+        self._check_sendable()
+        if not data:
+            return True
+        self._rest = data
+        return False
+
+    async def finish_send(self) -> None:
+        """See `Transport.finish_send`."""
+        rest = self._rest
+        if rest is None or self._sending or self.closed:
+            self._check_sendable()
+            await trio.lowlevel.checkpoint()
+            return
+        self._sending = True
+        try:
+            while len(rest) > RECEIVE_BYTES:
+                rest = memoryview(rest)
+                await self._stream.send_all(rest[:RECEIVE_BYTES])
+                self._check_open()
+                self._rest = rest = rest[RECEIVE_BYTES:]
+            # As it came, where it is not cut: there are streams that take nothing but bytes.
+            await self._stream.send_all(rest)
+        finally:
+            self._sending = False
+            self._rest = None
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """See `Transport.send_all`."""
-        self._check_open()
-        await self._stream.send_all(data)
+        if self.begin_send(data):
+            await self._stream.send_all(data)  # Of nothing: for the sake of its checkpoint, and its errors.
+        else:
+            await self.finish_send()
+
+    def unsent(self) -> int:
+        """See `Transport.unsent`."""
+        return 0 if self._rest is None or self.closed else len(self._rest)
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `Transport.wait_send_all_might_not_block`."""
-        self._check_open()
+        self._check_sendable()
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
         """See `Transport.send_eof`."""
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            self._check_open()
+            self._check_sendable()
             await self._stream.send_eof()
         elif self._eof_sent:
             await trio.lowlevel.checkpoint()
         else:
-            self._check_open()
+            self._check_sendable()
             self._eof_sent = True
             await self.aclose()
 

@@ -49,7 +49,7 @@ import trio
 from trio.lowlevel import wait_readable, wait_writable
 
 from ._socket import SocketBase
-from ._transport import RECEIVE_BYTES
+from ._transport import RECEIVE_BYTES, Address
 
 #: How much is encrypted at a time, in bytes: four records of the largest size (RFC 8446 section 5.1). More
 #: would only hold more ciphertext beside the caller's bytes.
@@ -96,6 +96,7 @@ class TLSTransport(SocketBase):
         context: ssl.SSLContext,
         server_side: bool,
         server_hostname: str | None,
+        peername: Address | bytes = None,
     ) -> None:
         if context.check_hostname and not server_side and not server_hostname:
             # `wrap_bio`, unlike `wrap_socket`, would take this, and then verify no name at all.
@@ -107,7 +108,7 @@ class TLSTransport(SocketBase):
         self._ssl: ssl.SSLObject = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        super().__init__(sock)
+        super().__init__(sock, peername)
         self.tls = self._ssl
         self._decode: Callable[[int], bytes] = self._ssl.read
         self._encode: Callable[[bytes | bytearray | memoryview], int] = self._ssl.write
@@ -129,6 +130,7 @@ class TLSTransport(SocketBase):
         *,
         server_side: bool = False,
         server_hostname: str | None = None,
+        peername: Address | bytes = None,
     ) -> Self:
         """Make a TLS connection over a connected socket.
 
@@ -139,6 +141,8 @@ class TLSTransport(SocketBase):
           context: versions, certificates and protocols (ALPN) to offer.
           server_side: our role.
           server_hostname: client only: the name or IP address to ask for (SNI) and to verify.
+          peername: the peer's address as `accept` returned it, which saves a system call; None: ask the
+            kernel.
 
         Returns:
           The transport, ready for use.
@@ -152,7 +156,7 @@ class TLSTransport(SocketBase):
         Cancellation: the socket is closed, without an alert.
         """
         try:
-            transport = cls(sock, context, server_side, server_hostname)
+            transport = cls(sock, context, server_side, server_hostname, peername)
         except BaseException:
             sock.close()
             raise
@@ -211,7 +215,7 @@ class TLSTransport(SocketBase):
             if self._unsent and not self._carrying:
                 await self._wait_readable_and_flush()
             else:
-                await wait_readable(self._fd)
+                await self._wait_readable()
             try:
                 plaintext = self._feed(self._receive_ciphertext())
             except BlockingIOError:
@@ -265,11 +269,15 @@ class TLSTransport(SocketBase):
     def _receive_ciphertext(self) -> bytes:
         """Return what the kernel has, b"" at end of file; raise `BlockingIOError` when there is nothing."""
         try:
-            return self._recv(RECEIVE_BYTES)
+            data = self._recv(RECEIVE_BYTES)
         except BlockingIOError:
+            self._ready = False
             raise
         except OSError as exc:
             raise self._failure(exc) from exc
+        if self._ready or len(data) == RECEIVE_BYTES:
+            self._note_received(len(data))
+        return data
 
     def _feed(self, ciphertext: bytes) -> bytes | None:
         """Decrypt what was received and send what the protocol answers.
@@ -329,7 +337,7 @@ class TLSTransport(SocketBase):
         with contextlib.suppress(trio.BrokenResourceError):
             self._push()
         if self._outgoing.pending + len(self._unsent) > _MAX_WAITING_BYTES:
-            self._broken = True
+            self._broken = self._barred = True
             raise trio.BrokenResourceError(f"{self.peername!r} asks for TLS answers but does not read them")
 
     async def _wait_readable_and_flush(self) -> None:
@@ -338,7 +346,7 @@ class TLSTransport(SocketBase):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._flush)
             try:
-                await wait_readable(self._fd)
+                await self._wait_readable()
             except (trio.ClosedResourceError, trio.BusyResourceError) as exc:
                 failure = exc  # Raised outside, for the nursery would wrap it in a group.
             # The queue is kept by `_push`, so nothing is torn by this.
@@ -355,21 +363,35 @@ class TLSTransport(SocketBase):
 
     # Sending
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See `Transport.send_all`."""
-        if self._sending or self.closed or self._eof_sent or self._broken:
+    def begin_send(self, data: bytes | bytearray | memoryview) -> bool:
+        """See `Transport.begin_send`."""
+        if self._barred:
             self._check_sendable()
         if not data:
-            return
+            return True
         length = len(data)
         done = self._encrypt(data if length <= _SLICE_BYTES else memoryview(data)[:_SLICE_BYTES])
-        if not self._push() or done < length:
-            await self._carry(memoryview(data)[done:])
+        if self._push() and done == length:
+            return True
+        self._keep(memoryview(data)[done:])
+        return False
+
+    async def finish_send(self) -> None:
+        """See `Transport.finish_send`."""
+        rest = self._take_rest()
+        if rest is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._carry(rest)
+
+    def _unsent_here(self) -> int:
+        # Session tickets that are held back were not handed over by anybody.
+        return super()._unsent_here() + len(self._unsent) + self._outgoing.pending - self._held
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `Transport.wait_send_all_might_not_block`."""
         self._check_sendable()
-        self._sending = True
+        self._occupy()
         try:
             async with self._write_lock:
                 if self.closed:
@@ -377,7 +399,7 @@ class TLSTransport(SocketBase):
                 await wait_writable(self._fd)
                 self._push()
         finally:
-            self._sending = False
+            self._vacate()
 
     async def send_eof(self) -> None:
         """See `Transport.send_eof`."""
@@ -385,7 +407,7 @@ class TLSTransport(SocketBase):
         if self._eof_sent and not self.closed:
             return
         self._check_sendable()
-        self._eof_sent = True
+        self._eof_sent = self._barred = True
         self._encrypt_closure_alert()
         if not self._push():
             await self._carry(_EMPTY)
@@ -400,20 +422,31 @@ class TLSTransport(SocketBase):
 
     async def _carry(self, rest: memoryview) -> None:
         """Send what `_push` left, and then `rest`."""
-        self._sending = self._carrying = True
+        self._occupy()
+        self._carrying = True
         try:
             async with self._write_lock:
-                while not (pushed := self._push()) or rest:
+                while not (pushed := self._push()) or rest or self._broken:
+                    if self._broken:
+                        # A receiver met a failure meanwhile, and what waited was thrown away.
+                        raise trio.BrokenResourceError(
+                            f"TLS with {self.peername!r} failed while we were sending"
+                        )
                     # Also when all was pushed: it is the checkpoint between two slices.
                     await wait_writable(self._fd)
                     if pushed:
-                        rest = rest[self._encrypt(rest[:_SLICE_BYTES]) :]
+                        self._rest = rest = rest[self._encrypt(rest[:_SLICE_BYTES]) :]
         except BaseException:
             # Cancelled, closed or broken: a record may be half out, or a half of the caller's message.
             self._stop_sending()
             raise
         finally:
-            self._sending = self._carrying = False
+            self._carrying = False
+            self._vacate()
+
+    def _vacate(self) -> None:
+        super()._vacate()
+        self._barred = self._barred or self._broken
 
     def _encrypt(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt into `_outgoing`; return how many bytes of `data` that took."""
@@ -480,14 +513,14 @@ class TLSTransport(SocketBase):
 
     def _stop_sending(self) -> None:
         """Give up the sending direction, with all that waits."""
-        self._broken = True
+        self._broken = self._barred = True
         self._unsent = _EMPTY
 
     def close(self) -> None:
         """See `Transport.close`."""
         if self.closed:
             return
-        if not (self._broken or self._sending or self._eof_sent):
+        if not (self._broken or self._sending or self._rest is not None or self._eof_sent):
             self._encrypt_closure_alert()
             with contextlib.suppress(OSError):
                 self._send(bytes(self._unsent) + self._outgoing.read())

@@ -148,6 +148,11 @@ class Incoming:
         return self._buffer.peek(), self._buffer.closed
 
     @property
+    def unread_bytes(self) -> int:
+        """How many received bytes wait to be looked at."""
+        return len(self._buffer)
+
+    @property
     def has_unread(self) -> bool:
         """Bytes were received that were not used yet."""
         return self._buffer.pos < len(self._buffer.data)

@@ -1,0 +1,193 @@
+"""Our server behind nginx and HAProxy, which keep connections to it and share them among their clients."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.interop.behind import MEBIBYTE, PIECE, app, pieces, rest_or_reset
+from tests.interop.programs import SECONDS, Proxy, haproxy_before, nginx_before
+from tests.server.support import Peer, head, post
+from trio_http import Client, Request, Response, ServerConfig, ServerTimes, serve_tcp
+
+pytestmark = pytest.mark.interop
+
+Run = Callable[..., AbstractAsyncContextManager[Proxy]]
+
+
+@pytest.fixture(params=["nginx", "haproxy"])
+def proxy_before(request: pytest.FixtureRequest, program: Callable[[str], str], tmp_path: Path) -> Run:
+    """A function that runs a proxy before a port."""
+    start = nginx_before if request.param == "nginx" else haproxy_before
+    return functools.partial(start, path=program(request.param), folder=tmp_path / "proxy")
+
+
+Serve = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+def serve(nursery: trio.Nursery) -> Serve:
+    """A function that serves `app`, or another handler, and returns the port."""
+
+    async def start(
+        handler: Callable[[Request], Awaitable[Response | None]] = app, config: ServerConfig | None = None
+    ) -> int:
+        server = await nursery.start(
+            functools.partial(serve_tcp, config=config or ServerConfig()), handler, 0
+        )
+        return int(server.listeners[0].socket.getsockname()[1])
+
+    return start
+
+
+@pytest.fixture
+async def proxy(serve: Serve, proxy_before: Run) -> AsyncIterator[Proxy]:
+    async with proxy_before(await serve()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with Client() as client:
+        with trio.fail_after(SECONDS):
+            yield client
+
+
+@pytest.fixture
+async def peer(proxy: Proxy) -> AsyncIterator[Peer]:
+    """A client of the proxy that sends bytes as they are."""
+    async with await trio.open_tcp_stream("127.0.0.1", proxy.port) as stream:
+        with trio.fail_after(SECONDS):
+            yield Peer(stream)
+
+
+async def test_get_head_and_post_come_through(proxy: Proxy, client: Client) -> None:
+    got = await client.get(proxy.url + "/counted")
+    assert (got.status, got.text, got.headers["content-length"]) == (200, "counted\n", "8")
+    assert got.headers["x-framing"] == "none"
+    headed = await client.head(proxy.url + "/counted")
+    assert (headed.status, headed.content, headed.headers["content-length"]) == (200, b"", "8")
+    posted = await client.post(proxy.url + "/echo", content=b"a body")
+    assert (posted.status, posted.content, posted.headers["x-framing"]) == (200, b"a body", "6")
+    assert (await client.get(proxy.url + "/nothing")).status == 404
+    assert client.statistics().idle == 1
+
+
+async def test_answers_without_content_leave_all_connections_in_order(proxy: Proxy, client: Client) -> None:
+    for _ in range(3):
+        assert (await client.get(proxy.url + "/empty")).status == 204
+        assert (await client.get(proxy.url + "/old")).status == 304
+        streamed = await client.head(proxy.url + "/streamed?1")
+        assert (streamed.status, streamed.content) == (200, b"")
+        assert (await client.get(proxy.url + "/counted")).text == "counted\n"
+    assert client.statistics().idle == 1
+
+
+async def test_chunks_come_through_both_ways(proxy: Proxy, client: Client) -> None:
+    down = await client.get(proxy.url + "/streamed?3")
+    assert down.headers["transfer-encoding"] == "chunked"
+    assert down.content == PIECE * 3
+    up = await client.post(proxy.url + "/echo", content=pieces(3))
+    assert up.content == PIECE * 3
+    assert client.statistics().idle == 1
+
+
+async def test_large_bodies_come_through_both_ways(proxy: Proxy, client: Client) -> None:
+    up = await client.post(proxy.url + "/echo", content=PIECE * 32)
+    assert up.content == PIECE * 32
+    async with client.stream("GET", proxy.url + "/streamed?64") as response:
+        size = sum([len(piece) async for piece in response.body])
+    assert size == 64 * MEBIBYTE
+
+
+async def test_many_requests_need_few_connections_to_us(proxy: Proxy, client: Client) -> None:
+    peers: set[str] = set()
+
+    async def ask(count: int) -> None:
+        for _ in range(count):
+            response = await client.get(proxy.url + "/counted")
+            assert response.text == "counted\n"
+            peers.add(response.headers["x-peer"])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(ask, 25)
+    assert len(peers) <= 10  # 8 at a time, and a connection that is being closed while another is opened
+
+
+async def test_a_refused_upload_is_answered_and_the_next_request_too(proxy: Proxy, client: Client) -> None:
+    for _ in range(3):
+        response = await client.post(proxy.url + "/refuse", content=PIECE * 4)
+        assert response.status == 403
+        assert (await client.get(proxy.url + "/counted")).text == "counted\n"
+
+
+async def test_content_waits_for_a_continue(proxy: Proxy, peer: Peer) -> None:
+    await peer.send(head("POST", "/echo", "Expect: 100-continue", "Content-Length: 3"))
+    assert (await peer.head()).status == 100
+    await peer.send(b"abc")
+    answer = await peer.answer("POST")
+    assert (answer.status, answer.content) == (200, b"abc")
+    assert (await peer.ask(head("GET", "/counted"))).content == b"counted\n"
+
+
+async def test_pipelined_requests_are_answered_in_their_order(proxy: Proxy, peer: Peer) -> None:
+    await peer.send(*[post(b"%d" % number, target="/echo") for number in range(20)])
+    assert [(await peer.answer("POST")).content for _ in range(20)] == [
+        b"%d" % number for number in range(20)
+    ]
+
+
+async def test_an_http_1_0_client_gets_an_answer_that_it_understands(proxy: Proxy, peer: Peer) -> None:
+    await peer.send(head("GET", "/streamed?1", version="1.0"))
+    answer = await peer.answer()
+    assert (answer.status, answer.framing, answer.content) == (200, "close", PIECE)
+
+
+async def test_an_answer_that_we_had_to_cut_is_no_whole_answer_behind_the_proxy(
+    proxy: Proxy, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await peer.send(head("GET", "/cut"))
+    received = await rest_or_reset(peer)
+    assert b"HTTP/1.1 200 OK" in received
+    assert not received.endswith(b"\r\n0\r\n\r\n")
+    assert "to be seen as a cut" in caplog.text
+
+
+async def test_no_request_fails_when_we_close_idle_connections_that_the_proxy_is_about_to_use(
+    serve: Serve, proxy_before: Run, client: Client
+) -> None:
+    idle = 0.02  # seconds; each pause below is up to twice that, so about half of them end in a closed connection
+    peers: set[str] = set()
+    rng = random.Random(1)
+
+    async def ask(count: int) -> None:
+        for _ in range(count):
+            await trio.sleep(rng.uniform(0, 2 * idle))
+            response = await client.get(proxy.url + "/counted")
+            assert (response.status, response.text) == (200, "counted\n")
+            peers.add(response.headers["x-peer"])
+
+    port = await serve(config=ServerConfig(times=ServerTimes(idle=idle)))
+    async with proxy_before(port) as proxy:
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(ask, 100)
+    assert len(peers) > 20, "no idle connection was closed, so nothing was shown"
+
+
+async def test_no_request_fails_when_each_of_our_answers_ends_its_connection(
+    serve: Serve, proxy_before: Run, client: Client
+) -> None:
+    async def close(request: Request) -> Response:
+        return Response(200, text=str(request.connection.peername), headers={"Connection": "close"})
+
+    async with proxy_before(await serve(close)) as proxy:
+        texts = [(await client.get(proxy.url + "/")).text for _ in range(50)]
+    assert len(set(texts)) == 50

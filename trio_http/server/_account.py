@@ -1,0 +1,107 @@
+"""What the instruments of a server are told of one connection, and when."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from trio_http.instruments import CloseRecord, ConnectionRecord, ExchangeRecord
+
+from ._link import Link
+from ._request import Request
+
+
+class Account:
+    """Tells a server's instruments of one connection and its exchanges, each beginning with its end.
+
+    Made when the connection begins.
+
+    Args:
+      link: the connection.
+
+    Attributes:
+      error: what the handler under way has failed with.
+      protocol_error: the client broke the protocol.
+    """
+
+    __slots__ = ("_link", "_record", "_request", "_started_at", "error", "protocol_error")
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._request: Request | None = None
+        self._started_at = 0.0
+        self.error: BaseException | None = None
+        self.protocol_error = False
+        transport = link.transport
+        self._record = ConnectionRecord(
+            id=link.number,
+            peername=transport.peername,
+            sockname=transport.sockname,
+            tls=None if transport.tls is None else transport.tls.version(),
+            opened=link.opened,
+            opened_at=time.time(),
+        )
+        link.shared.instruments.connection_opened(self._record)
+
+    def begin(self, request: Request) -> None:
+        """A request's head has come."""
+        self._request = request
+        self._started_at = time.time()
+        self.error = None
+        self._link.shared.instruments.exchange_started(
+            self._record, self._link.exchange + 1, request.method, request.target
+        )
+
+    def finish(self) -> None:
+        """The exchange under way is over, however it ended."""
+        request, self._request = self._request, None
+        link = self._link
+        instruments = link.shared.instruments
+        if request is None or not instruments.watches_exchanges:
+            return
+        reason = link.cancel_reason
+        instruments.exchange_finished(
+            ExchangeRecord(
+                connection=self._record,
+                number=link.exchange + 1,
+                method=request.method,
+                target=request.target,
+                http_version=request.http_version,
+                headers=request.headers,
+                status=link.status or None,
+                request_bytes=link.body_received,
+                response_bytes=link.content_sent,
+                started=link.began,
+                started_at=self._started_at,
+                duration=trio.current_time() - link.began,
+                cancel_reason=None if reason is None else reason.value,
+                error=self.error,
+                client=request.forwarded.client,
+            )
+        )
+
+    def close(self) -> None:
+        """The connection has ended."""
+        link = self._link
+        exchanges = link.exchange + (self._request is not None)
+        unfinished = self._request is not None
+        self.finish()
+        link.shared.instruments.connection_closed(
+            CloseRecord(self._record, trio.current_time() - link.opened, exchanges, self._why(unfinished))
+        )
+
+    def _why(self, unfinished: bool) -> str:
+        link = self._link
+        reason = link.cancel_reason
+        if reason is not None:
+            return reason.value
+        if self.protocol_error:
+            return "protocol error"
+        if link.upgraded:
+            return "upgraded"
+        if self.error is not None:
+            return "handler failed"
+        if link.hangup == 2 or link.wire.trailing_data[1] or link.hangup:
+            return "client closed"
+        return "aborted: server cancelled" if unfinished else "server closed"

@@ -1,0 +1,29 @@
+"""How long a handler may take: by configuration, and as a trusted client hands its own deadline on."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ._config import ServerConfig
+from ._request import Request
+
+#: The field that carries the time which is left to whoever asked, in milliseconds, as a client's trio program
+#: knows it (`trio.current_effective_deadline`). Relative, for the clocks of two machines differ; what the way
+#: took is not taken off. Precedent: gRPC's grpc-timeout.
+FIELD: Final = "request-deadline"
+
+_MILLISECONDS: Final = re.compile("[0-9]{1,10}")
+
+
+def deadline_of(request: Request, config: ServerConfig, now: float) -> float:
+    """Return when a handler that begins ``now`` has to be done; `math.inf` for no limit.
+
+    A field that is no number is taken for absent: the request is sound without it.
+    """
+    deadline = now + config.times.request
+    if config.deadlines_from and request.connection.peername in config.deadlines_from:
+        value = request.headers.get(FIELD)
+        if value is not None and _MILLISECONDS.fullmatch(value):
+            deadline = min(deadline, now + int(value) / 1000)
+    return deadline

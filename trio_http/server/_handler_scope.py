@@ -1,0 +1,125 @@
+"""The cancel scope that a connection's handlers run in: who cancels it, why, and what holds a cancel back."""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from ._reasons import CancelReason
+
+
+class HandlerScope:
+    """One cancel scope for many exchanges; after a cancel it is left, and another one takes its place.
+
+    A *withheld* cancel is not a shield: inside `hold` the two things that a handler may ask not to be
+    bothered with, a disconnect and the drain, wait until `release` or until the hold's bound; everything
+    else, the hard stop above all, is delivered.
+
+    Attributes:
+      scope: the scope of now.
+      reason: why it was cancelled; None when it was not. Set before the cancel.
+    """
+
+    __slots__ = (
+        "_disconnected",
+        "_drain_withheld",
+        "_draining",
+        "_drains",
+        "_held_until",
+        "_withheld",
+        "reason",
+        "scope",
+    )
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.reason: CancelReason | None = None
+        self._held_until = -math.inf
+        self._withheld: CancelReason | None = None
+        self._drains: list[trio.CancelScope] = []
+        self._draining = self._drain_withheld = False
+        self._disconnected: trio.Event | None = None
+
+    def renew(self) -> trio.CancelScope:
+        """Begin anew, with a scope that was not cancelled, and return it."""
+        self.scope = trio.CancelScope()
+        self.reason = self._withheld = None
+        self._drain_withheld = False
+        self._held_until = -math.inf
+        self._disconnected = None
+        return self.scope
+
+    def cancel(self, reason: CancelReason) -> None:
+        """Cancel whatever runs, held or not. The first reason stands."""
+        if self.reason is None:
+            self.reason = reason
+        self.scope.cancel(reason=reason.value)
+
+    # -- disconnects, and holding them back
+
+    def disconnect(self, now: float) -> None:
+        """The client has gone: tell who waits for that, and cancel, unless that is held back."""
+        if self._disconnected is not None:
+            self._disconnected.set()
+        if now < self._held_until:
+            self._withheld = CancelReason.CLIENT_DISCONNECTED
+        else:
+            self.cancel(CancelReason.CLIENT_DISCONNECTED)
+
+    async def wait_disconnected(self) -> None:
+        """Wait for `disconnect`."""
+        if self._disconnected is None:
+            self._disconnected = trio.Event()
+        await self._disconnected.wait()
+
+    @property
+    def due(self) -> float:
+        """When a cancel that is held back has to be delivered; `math.inf` without one."""
+        return self._held_until if self._withheld is not None or self._drain_withheld else math.inf
+
+    def hold(self, until: float) -> float:
+        """Hold disconnect and drain back, until then at most; return what `release` takes."""
+        before = self._held_until
+        self._held_until = max(before, until)
+        return before
+
+    def release(self, before: float, now: float) -> None:
+        """The hold is over: deliver what it held back, unless an outer one goes on."""
+        self._held_until = before
+        self.deliver_if_due(now)
+
+    def deliver_if_due(self, now: float) -> None:
+        """Deliver what was held back, when its time has come."""
+        if now < self._held_until:
+            return
+        if self._drain_withheld:
+            self._cancel_drains()
+        if self._withheld is not None:
+            reason, self._withheld = self._withheld, None
+            self.cancel(reason)
+
+    # -- the drain
+
+    def add_drain(self, scope: trio.CancelScope, now: float) -> None:
+        """Have ``scope``, which has been entered, cancelled when the server drains; at once when it does."""
+        self._drains.append(scope)
+        if self._draining:
+            self.drain(now)
+
+    def remove_drain(self, scope: trio.CancelScope) -> None:
+        """Forget ``scope``."""
+        self._drains.remove(scope)
+
+    def drain(self, now: float) -> None:
+        """The server drains: cancel the scopes that wait for it, unless that is held back."""
+        self._draining = True
+        if now >= self._held_until:
+            self._cancel_drains()
+        else:
+            self._drain_withheld = True
+
+    def _cancel_drains(self) -> None:
+        self._drain_withheld = False
+        for scope in self._drains:
+            scope.cancel(reason=CancelReason.DRAIN.value)

@@ -1,0 +1,61 @@
+"""Saying no to connections beyond the limit, cheaply."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from trio_http.transport import Transport
+from trio_http.wire import SERVER, MessageConnection
+
+from ._shared import Shared
+
+#: How many that were refused may linger at once, for their clients to take the answer. Beyond that they are
+#: closed at once, and some will see a reset. Arbitrary: few enough that their descriptors do not matter.
+_LINGERING: Final = 64
+
+
+class Refuser:
+    """Answers 503 to connections for which there is no room (RFC 9110 §15.6.4).
+
+    The answer goes out without the request having been looked at, so that it costs next to nothing.
+
+    Args:
+      shared: of the server.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._lingering = 0
+
+    def refuse(self, transport: Transport, nursery: trio.Nursery) -> None:
+        """Answer and close, in a task of ``nursery``; ``transport`` is ours from now on."""
+        nursery.start_soon(self._refuse, transport)
+
+    async def _refuse(self, transport: Transport) -> None:
+        config = self._shared.config
+        self._lingering += 1
+        try:
+            with trio.move_on_after(config.times.linger):
+                await transport.send_all(self._answer())
+                if self._lingering <= _LINGERING:
+                    # A close while the request is on its way would reset the answer away (RFC 9112 §9.6).
+                    await transport.send_eof()
+                    left = config.linger_bytes
+                    while left > 0 and (data := await transport.receive()):
+                        left -= len(data)
+                await transport.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self._lingering -= 1
+            await transport.aclose_forcefully()
+
+    def _answer(self) -> bytes:
+        return MessageConnection(SERVER).send_response(
+            503,
+            [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "1"), ("Connection", "close")],
+            b"503 Service Unavailable\n",
+            common=self._shared.common.at(trio.current_time()),
+        )
