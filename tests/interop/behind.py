@@ -1,13 +1,16 @@
-"""What a server behind a proxy answers in the tests, so that a client can tell what the server was given."""
+"""A server of ours behind a proxy, which answers so that a client can tell what it was given."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import trio
 
+from tests.interop.programs import SECONDS
 from tests.server.support import Peer
-from trio_http import HTTPException, Request, Response
+from trio_http import HTTPException, Request, Response, ServerConfig, serve_tcp
 
 MEBIBYTE = 1 << 20
 PIECE = b"".join(b"%07d\n" % number for number in range(MEBIBYTE // 8))  # in which no two lines are the same
@@ -66,3 +69,33 @@ async def rest_or_reset(peer: Peer) -> bytes:
         return await peer.rest()
     except trio.BrokenResourceError:
         return peer.buffer
+
+
+async def start(
+    nursery: trio.Nursery,
+    handler: Callable[[Request], Awaitable[Response | None]] = app,
+    config: ServerConfig | None = None,
+) -> int:
+    """Serve in `nursery`, and return the port."""
+    serve = functools.partial(serve_tcp, config=config or ServerConfig())
+    server = await nursery.start(serve, handler, 0)
+    return int(server.listeners[0].socket.getsockname()[1])
+
+
+async def who(request: Request) -> Response:
+    """Say whom we take the client for."""
+    return Response(200, text=str(request.connection.peername))
+
+
+@asynccontextmanager
+async def connected(port: int, local_address: str | None = None) -> AsyncIterator[Peer]:
+    """A client of the proxy that sends bytes as they are, for as long as a step may take."""
+    async with await trio.open_tcp_stream("127.0.0.1", port, local_address=local_address) as stream:
+        with trio.fail_after(SECONDS):
+            yield Peer(stream)
+
+
+def address(peer: Peer) -> str:
+    """The address of a client, as `who` would write it."""
+    assert isinstance(peer.stream, trio.SocketStream)
+    return str(peer.stream.socket.getsockname())

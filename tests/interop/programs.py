@@ -1,8 +1,8 @@
 """Runs other programs, bounded: each is ended by its own handle when its time is up or its user is done.
 
-Two of them are proxies to a server of ours, `nginx_before` and `haproxy_before`. Both give each request an id,
-tell it to our server in ``X-Request-Id`` and to the client in ``X-Front-Id``, and write it to their log; so what
-passes can be told from what does not, request by request.
+Two of them are proxies to a server of ours, `nginx_before` and `haproxy_before`. Both give each request an
+id, tell it to our server in ``X-Request-Id`` and to the client in ``X-Front-Id``, and write it to their log;
+so what passes can be told from what does not, request by request.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ async def output_until(process: trio.Process, pattern: str) -> re.Match[str]:
 
 # ---------------------------------------------------------------------------------------------------- proxies
 
-# One worker, so that all requests compete for the same upstream connections. `$http_host` hands on the Host that
-# the client wrote, which is harder on us than nginx's own.
+# One worker, so that all requests compete for the same upstream connections. `$http_host` hands on the Host
+# that the client wrote, which is harder on us than nginx's own.
 NGINX = """
     daemon off;
     error_log {folder}/error.log warn;
@@ -128,8 +128,8 @@ NGINX = """
     }}
 """
 
-# `retry-on empty-response`: a reused connection that the server ended just then is no error of the server, and
-# what HAProxy's manual advises beside `http-reuse always`.
+# `retry-on empty-response`: a reused connection that the server ended just then is no error of the server,
+# and what HAProxy's manual advises beside `http-reuse always`.
 HAPROXY = """
     global
         nbthread 1
@@ -246,8 +246,8 @@ async def nginx_before(
         listens there.
     """
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - a folder below the test's own
-    # nginx inherits the listening sockets, as it does when one nginx replaces another. So no other program can
-    # get the ports in between.
+    # nginx inherits the listening sockets, as it does when one nginx replaces another. So no other program
+    # can get the ports in between.
     with ExitStack() as stack:
         listeners = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 if stream else 1)

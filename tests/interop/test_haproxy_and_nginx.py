@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.interop.behind import MEBIBYTE, PIECE, app, pieces, rest_or_reset
+from tests.interop.behind import MEBIBYTE, PIECE, connected, pieces, rest_or_reset, start
 from tests.interop.programs import SECONDS, Proxy, haproxy_before, nginx_before
 from tests.server.support import Peer, head, post
-from trio_http import Client, Request, Response, ServerConfig, ServerTimes, serve_tcp
+from trio_http import Client, Request, Response, ServerConfig, ServerTimes
 
 pytestmark = pytest.mark.interop
 
@@ -24,31 +24,13 @@ Run = Callable[..., AbstractAsyncContextManager[Proxy]]
 @pytest.fixture(params=["nginx", "haproxy"])
 def proxy_before(request: pytest.FixtureRequest, program: Callable[[str], str], tmp_path: Path) -> Run:
     """A function that runs a proxy before a port."""
-    start = nginx_before if request.param == "nginx" else haproxy_before
-    return functools.partial(start, path=program(request.param), folder=tmp_path / "proxy")
-
-
-Serve = Callable[..., Awaitable[int]]
+    before = nginx_before if request.param == "nginx" else haproxy_before
+    return functools.partial(before, path=program(request.param), folder=tmp_path / "proxy")
 
 
 @pytest.fixture
-def serve(nursery: trio.Nursery) -> Serve:
-    """A function that serves `app`, or another handler, and returns the port."""
-
-    async def start(
-        handler: Callable[[Request], Awaitable[Response | None]] = app, config: ServerConfig | None = None
-    ) -> int:
-        server = await nursery.start(
-            functools.partial(serve_tcp, config=config or ServerConfig()), handler, 0
-        )
-        return int(server.listeners[0].socket.getsockname()[1])
-
-    return start
-
-
-@pytest.fixture
-async def proxy(serve: Serve, proxy_before: Run) -> AsyncIterator[Proxy]:
-    async with proxy_before(await serve()) as proxy:
+async def proxy(nursery: trio.Nursery, proxy_before: Run) -> AsyncIterator[Proxy]:
+    async with proxy_before(await start(nursery)) as proxy:
         yield proxy
 
 
@@ -62,9 +44,8 @@ async def client() -> AsyncIterator[Client]:
 @pytest.fixture
 async def peer(proxy: Proxy) -> AsyncIterator[Peer]:
     """A client of the proxy that sends bytes as they are."""
-    async with await trio.open_tcp_stream("127.0.0.1", proxy.port) as stream:
-        with trio.fail_after(SECONDS):
-            yield Peer(stream)
+    async with connected(proxy.port) as peer:
+        yield peer
 
 
 async def test_get_head_and_post_come_through(proxy: Proxy, client: Client) -> None:
@@ -139,9 +120,8 @@ async def test_content_waits_for_a_continue(proxy: Proxy, peer: Peer) -> None:
 
 async def test_pipelined_requests_are_answered_in_their_order(proxy: Proxy, peer: Peer) -> None:
     await peer.send(*[post(b"%d" % number, target="/echo") for number in range(20)])
-    assert [(await peer.answer("POST")).content for _ in range(20)] == [
-        b"%d" % number for number in range(20)
-    ]
+    contents = [(await peer.answer("POST")).content for _ in range(20)]
+    assert contents == [b"%d" % number for number in range(20)]
 
 
 async def test_an_http_1_0_client_gets_an_answer_that_it_understands(proxy: Proxy, peer: Peer) -> None:
@@ -161,33 +141,32 @@ async def test_an_answer_that_we_had_to_cut_is_no_whole_answer_behind_the_proxy(
 
 
 async def test_no_request_fails_when_we_close_idle_connections_that_the_proxy_is_about_to_use(
-    serve: Serve, proxy_before: Run, client: Client
+    nursery: trio.Nursery, proxy_before: Run, client: Client
 ) -> None:
-    idle = 0.02  # seconds; each pause below is up to twice that, so about half of them end in a closed connection
+    idle = 0.02  # seconds; pauses are up to twice that, so that many connections are closed just when needed
     peers: set[str] = set()
     rng = random.Random(1)
 
-    async def ask(count: int) -> None:
+    async def ask(url: str, count: int) -> None:
         for _ in range(count):
             await trio.sleep(rng.uniform(0, 2 * idle))
-            response = await client.get(proxy.url + "/counted")
+            response = await client.get(url)
             assert (response.status, response.text) == (200, "counted\n")
             peers.add(response.headers["x-peer"])
 
-    port = await serve(config=ServerConfig(times=ServerTimes(idle=idle)))
-    async with proxy_before(port) as proxy:
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(ask, 100)
+    port = await start(nursery, config=ServerConfig(times=ServerTimes(idle=idle)))
+    async with proxy_before(port) as proxy, trio.open_nursery() as asking:
+        for _ in range(5):
+            asking.start_soon(ask, proxy.url + "/counted", 100)
     assert len(peers) > 20, "no idle connection was closed, so nothing was shown"
 
 
 async def test_no_request_fails_when_each_of_our_answers_ends_its_connection(
-    serve: Serve, proxy_before: Run, client: Client
+    nursery: trio.Nursery, proxy_before: Run, client: Client
 ) -> None:
     async def close(request: Request) -> Response:
         return Response(200, text=str(request.connection.peername), headers={"Connection": "close"})
 
-    async with proxy_before(await serve(close)) as proxy:
+    async with proxy_before(await start(nursery, close)) as proxy:
         texts = [(await client.get(proxy.url + "/")).text for _ in range(50)]
     assert len(set(texts)) == 50

@@ -58,28 +58,17 @@ class Response:
         reason: str | None = None,
         trailers: Headers = _NONE,
     ) -> None:
-        implied = _NONE
-        if text is not None:
-            implied = _TEXT
-        elif html is not None:
-            implied = _HTML
-        elif json is not _UNSET:
-            implied = _JSON
-        if (content is not None) + (text is not None) + (html is not None) + (json is not _UNSET) > 1:
-            raise TypeError("give at most one of content, text, html and json")
-        if content is None:
-            if implied is _JSON:
-                content = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":")).encode()
-            else:
-                content = (text or html or "").encode()
-        elif not isinstance(content, (bytes, bytearray, memoryview)):
-            raise TypeError(f"content must be bytes, not {type(content).__name__}; for text there is text=")
+        if text is not None and content is None and html is None and json is _UNSET:
+            implied = _TEXT  # the usual one; what follows would come to the same
+            content = text.encode()
+        else:
+            content, implied = _content_of(content, text, html, json)
         if not 200 <= status <= 999:
             raise ValueError(f"a response has a status of 200-999, not {status}")
         if content and (status == 204 or status == 304):
             raise ValueError(f"a response with status {status} has no content, got {len(content)} bytes")
         self.status = status
-        self.content = content if type(content) is bytes else bytes(content)
+        self.content = content
         if headers is None:
             self.headers = implied
         else:
@@ -106,6 +95,23 @@ class Response:
           ValueError: it is no JSON (RFC 8259).
         """
         return jsonlib.loads(self.content)
+
+
+def _content_of(
+    content: bytes | None, text: str | None, html: str | None, json: Any
+) -> tuple[bytes, Headers]:
+    """Return the one content that was given, and the fields that it implies."""
+    if (content is not None) + (text is not None) + (html is not None) + (json is not _UNSET) > 1:
+        raise TypeError("give at most one of content, text, html and json")
+    if content is not None:
+        if not isinstance(content, (bytes, bytearray, memoryview)):
+            raise TypeError(f"content must be bytes, not {type(content).__name__}; for text there is text=")
+        return bytes(content), _NONE
+    if json is not _UNSET:
+        return jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":")).encode(), _JSON
+    if html is not None:
+        return html.encode(), _HTML
+    return b"" if text is None else text.encode(), _NONE if text is None else _TEXT
 
 
 # Codecs that Python has, and that are no charsets. The sender chooses the charset, and `punycode` takes

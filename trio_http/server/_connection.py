@@ -116,33 +116,44 @@ class ServerConnection:
     async def _serve_exchanges(self) -> None:
         """Answer request after request, until the connection can carry no more, or something is to be
         settled."""
-        link, shared, handler, task = self._link, self._shared, self._handler, self._task
-        peer, handlers = link.wire, link.handlers
-        base_context = self._base_context
-        config = shared.config
+        link, shared, handler, task, account = (
+            self._link,
+            self._shared,
+            self._handler,
+            self._task,
+            self._account,
+        )
+        peer, handlers, receive = link.wire, link.handlers, link.transport.receive
+        config, base_context = shared.config, self._base_context
+        idle, now = config.times.idle, trio.lowlevel.current_clock().current_time
+        tunnels = config.connect
+        limits_handlers = config.times.request != math.inf or bool(config.deadlines_from)
         while True:
             # Each request has a context of its own; it takes effect at the wait that follows.
             task.context = base_context.copy()
-            if not peer.has_unread or (head := peer.next_head()) is wire.NEED_DATA:
-                head = await self._wait_for_head()
+            if link.exchange and not peer.has_unread:
+                link.expect_by(now() + idle, CancelReason.IDLE)
+                peer.receive_data(await receive())
+                head = peer.next_head()
+                if head is wire.NEED_DATA:
+                    head = await link.rest_of_head(now() + config.times.head)
             else:
-                # The client pipelines. Others have their turn first, or one that pipelines without end would
-                # starve them.
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            if not isinstance(head, wire.RequestHead):
+                head = await self._first_or_pipelined_head()
+            link.receive_deadline = math.inf
+            if type(head) is not wire.RequestHead:
                 return  # the client has ended the connection
-            now = trio.current_time()
-            link.begin_exchange(head, now)
-            common = shared.common.at(now)
+            began = now()
+            link.begin_exchange(head, began)
+            common = shared.common.at(began)
             request = self._request = Request(link, head, common)
-            if self._account is not None:
-                self._account.begin(request)
-            if config.times.request != math.inf or config.deadlines_from:
-                handlers.scope.deadline = deadline_of(request, config, now)
+            if account is not None:
+                account.begin(request)
+            if limits_handlers:
+                handlers.limit(deadline_of(request, config, began))
             if link.hangup:
                 link.notice_hangup()
             try:
-                if head.method == b"CONNECT" and not config.connect:
+                if head.method == b"CONNECT" and not tunnels:
                     raise HTTPException(501)  # a 2xx would announce a tunnel that nobody serves
                 response = await handler(request)
             except HTTPException as exc:
@@ -150,79 +161,88 @@ class ServerConnection:
             stream = request.response_stream
             if (
                 isinstance(response, Response)
-                and not link.upgraded
                 and (stream is None or not stream.started)
+                and not link.upgraded
             ):
-                if handlers.scope.cancel_called:
+                if handlers.touched and handlers.scope.cancel_called:
                     self._owed = response
                     return
                 if not link.begin_send(self._written(response, common)):
                     await link.finish_send()
             else:
                 self._check_streamed(request, response)
-            if peer.their_state is wire.SEND_BODY and peer.our_state is wire.DONE and link.can_drain_body():
+            if not peer.is_reusable:
                 # Not behind an answer that has announced the close: an `Expect` that it left unanswered may
                 # never be followed.
-                await link.drain_body()
-            if not link.is_reusable:
-                return
-            await self._finish_exchange()
-            if handlers.scope.cancel_called:
-                return
+                if (
+                    peer.their_state is wire.SEND_BODY
+                    and peer.our_state is wire.DONE
+                    and link.can_drain_body()
+                ):
+                    await link.drain_body()
+                if not peer.is_reusable:
+                    return
+            self._finish_exchange()
+            if link.read_ahead is not None:
+                await link.stop_read_ahead()
+            if handlers.touched:
+                if handlers.scope.cancel_called:
+                    return
+                handlers.limit(math.inf)
 
-    async def _wait_for_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
-        """Wait for a head: idle until its first byte, then within the head's limits."""
-        link = self._link
-        times, peer = self._shared.config.times, link.wire
-        if link.exchange == 0 or peer.has_unread:
-            end = (link.opened if link.exchange == 0 else trio.current_time()) + times.head
-            if peer.has_unread:
-                return await link.rest_of_head(end)
-            link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
-        else:
-            end = math.inf
-            link.expect_by(trio.current_time() + times.idle, CancelReason.IDLE)
+    async def _first_or_pipelined_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
+        """Return a head that did not come to an idle connection."""
+        link, peer = self._link, self._link.wire
+        head_seconds = self._shared.config.times.head
+        if peer.has_unread:
+            if (head := peer.next_head()) is not wire.NEED_DATA:
+                # Others have their turn first, or one that pipelines without end would starve them.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return head
+            return await link.rest_of_head(trio.current_time() + head_seconds)
+        end = link.opened + head_seconds
+        link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
         peer.receive_data(await link.transport.receive())
         head = peer.next_head()
-        if head is wire.NEED_DATA:
-            return await link.rest_of_head(trio.current_time() + times.head if end == math.inf else end)
-        link.receive_deadline = math.inf
-        return head
+        return await link.rest_of_head(end) if head is wire.NEED_DATA else head
 
-    async def _finish_exchange(self) -> None:
+    def _finish_exchange(self) -> None:
         """The exchange is complete on both sides: make ready for the next."""
         link = self._link
         link.handling = False
-        if link.handlers.scope.deadline != math.inf:
-            link.handlers.scope.deadline = math.inf
         if self._account is not None:
             self._account.finish()
-        if link.read_ahead is not None:
-            await link.stop_read_ahead()
         link.wire.start_next_cycle()
         link.exchange += 1
 
     def _written(self, response: Response, common: wire.Headers) -> bytes:
         """Return a whole response's bytes, with what the unread rest of the request asks for."""
         link = self._link
-        headers = response.headers._wire
-        declared, length = headers.content_length, len(response.content)
-        # Seen here rather than in the wire, while nothing is lost and a 500 can still go out. A HEAD's answer
-        # may declare what it does not have, and so may a 304 (RFC 9110 §8.6).
-        if declared not in (None, length) and link.method != b"HEAD" and response.status not in (204, 304):
-            raise HandlerError(f"a response with Content-Length {declared} and {length} bytes of content")
-        if link.method == b"CONNECT" and 200 <= response.status <= 299:
-            raise HandlerError(
-                f"a response with status {response.status} to CONNECT; Request.tunnel opens one"
-            )
+        headers, content = response.headers._wire, response.content
+        if headers.content_length is not None or link.method == b"CONNECT":
+            self._check_whole(response, headers.content_length)
         if link.last or (link.framing and not link.body_is_complete and not link.can_drain_body()):
             headers = with_close(headers)
         data = link.wire.send_response(
-            response.status, headers, response.content, reason=response.reason, common=common
+            response.status, headers, content, reason=response.reason, common=common
         )
         link.status = response.status
-        link.content_sent = length
+        link.content_sent = len(content)
         return data
+
+    def _check_whole(self, response: Response, declared: int | None) -> None:
+        """Refuse a response that says what is not so.
+
+        Seen here rather than in the wire, while nothing is lost and a 500 can still go out.
+        """
+        length, method = len(response.content), self._link.method
+        # A HEAD's answer may declare what it does not have, and so may a 304 (RFC 9110 §8.6).
+        if declared not in (None, length) and method != b"HEAD" and response.status not in (204, 304):
+            raise HandlerError(f"a response with Content-Length {declared} and {length} bytes of content")
+        if method == b"CONNECT" and 200 <= response.status <= 299:
+            raise HandlerError(
+                f"a response with status {response.status} to CONNECT; Request.tunnel opens one"
+            )
 
     def _check_streamed(self, request: Request, response: object) -> None:
         """Refuse what a handler must not do beside a streamed response, or without any."""
@@ -277,8 +297,8 @@ class ServerConnection:
                 return False
             except (ClientDisconnected, trio.ClosedResourceError, wire.LocalProtocolError):
                 return False
-            if link.is_reusable:
-                await self._finish_exchange()
+            if link.wire.is_reusable:
+                self._finish_exchange()
                 return True
             link.handling = False
             await self._end()

@@ -22,7 +22,7 @@ def deadline_of(request: Request, config: ServerConfig, now: float) -> float:
     A field that is no number is taken for absent: the request is sound without it.
     """
     deadline = now + config.times.request
-    if config.deadlines_from and request.connection.peername in config.deadlines_from:
+    if config.deadlines_from and request._link.peer in config.deadlines_from:
         value = request.headers.get(FIELD)
         if value is not None and _MILLISECONDS.fullmatch(value):
             deadline = min(deadline, now + int(value) / 1000)

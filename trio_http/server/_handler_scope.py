@@ -19,6 +19,7 @@ class HandlerScope:
     Attributes:
       scope: the scope of now.
       reason: why it was cancelled; None when it was not. Set before the cancel.
+      touched: it was cancelled, or has a deadline. While this is False, nobody has to look at the scope.
     """
 
     __slots__ = (
@@ -30,11 +31,13 @@ class HandlerScope:
         "_withheld",
         "reason",
         "scope",
+        "touched",
     )
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.reason: CancelReason | None = None
+        self.touched = False
         self._held_until = -math.inf
         self._withheld: CancelReason | None = None
         self._drains: list[trio.CancelScope] = []
@@ -46,6 +49,7 @@ class HandlerScope:
         self.scope = trio.CancelScope()
         self.reason = self._withheld = None
         self._drain_withheld = False
+        self.touched = False
         self._held_until = -math.inf
         self._disconnected = None
         return self.scope
@@ -54,7 +58,13 @@ class HandlerScope:
         """Cancel whatever runs, held or not. The first reason stands."""
         if self.reason is None:
             self.reason = reason
+        self.touched = True
         self.scope.cancel(reason=reason.value)
+
+    def limit(self, deadline: float) -> None:
+        """Give the handler until then; `math.inf` for ever."""
+        self.touched = True
+        self.scope.deadline = deadline
 
     # -- disconnects, and holding them back
 

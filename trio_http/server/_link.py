@@ -13,7 +13,7 @@ import trio
 
 from trio_http import wire
 from trio_http._errors import ClientDisconnected, HTTPException
-from trio_http.transport import ProxyHeader, Transport
+from trio_http.transport import Address, ProxyHeader, Transport, peer_address
 from trio_http.wire import CHUNKED
 
 from ._config import ServerRates, ServerTimes
@@ -134,7 +134,7 @@ class Link(TimedConnection):
         """Have other limits for the exchange under way."""
         self._used = True
         if times.request != self.times.request:
-            self.handlers.scope.deadline = self.began + times.request
+            self.handlers.limit(self.began + times.request)
         self.times = times
         self.rates = rates
         if self.receive_pace is not None:
@@ -148,6 +148,11 @@ class Link(TimedConnection):
         self.upgraded = True
         self.last = True
         self.transport.set_hangup(None)
+
+    @property
+    def peer(self) -> Address:
+        """The client's address for a comparison with `Networks`; ``""`` for a client on a Unix socket."""
+        return peer_address(self.transport.peername, self.transport.sockname)
 
     @property
     def cancel_reason(self) -> CancelReason | None:
@@ -325,11 +330,6 @@ class Link(TimedConnection):
         self._used = True
         while not self.body_is_complete:
             await self._next_data("the client went away within the rest of its request")
-
-    @property
-    def is_reusable(self) -> bool:
-        """Both messages are complete, and neither side has said that they were the last."""
-        return self.wire.our_state is wire.DONE and self.wire.their_state is wire.DONE
 
     # -- the server's end
     # ---------------------------------------------------------------------------------------------------

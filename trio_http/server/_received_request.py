@@ -13,10 +13,6 @@ from ._link import Link
 class ReceivedRequest:
     """What a client asked for.
 
-    Args:
-      link: the connection that it came on.
-      head: as the wire gave it.
-
     Attributes:
       method: as written; case matters (RFC 9110 §9.1).
       target: the request target exactly as written (RFC 9112 §3.2).
@@ -24,14 +20,14 @@ class ReceivedRequest:
 
     __slots__ = ("_exchange", "_forwarded", "_head", "_headers", "_link", "method", "target")
 
-    def __init__(self, link: Link, head: wire.RequestHead) -> None:
-        self._link = link
-        self._exchange = link.exchange
-        self._head = head
-        self._headers: Headers | None = None
-        self._forwarded: ForwardedFacts | None = None
-        self.method = head.method.decode("ascii")
-        self.target = head.target.decode("latin-1")
+    # Set by `Request`, in one place: a chain of constructors would cost as much as a context.
+    _link: Link
+    _exchange: int
+    _head: wire.RequestHead
+    _headers: Headers | None
+    _forwarded: ForwardedFacts | None
+    method: str
+    target: str
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
@@ -97,7 +93,7 @@ class ReceivedRequest:
         if facts is None:
             config = self._link.shared.config
             facts = self._forwarded = client_of(
-                self.headers, self._link.transport.peername, config.trusted_proxies, config.forwarded_fields
+                self.headers, self._link.peer, config.trusted_proxies, config.forwarded_fields
             )
         return facts
 

@@ -29,9 +29,14 @@ class Request(RequestContent):
     __slots__ = ("_common", "response_stream")
 
     def __init__(self, link: Link, head: wire.RequestHead, common: wire.Headers) -> None:
-        super().__init__(link, head)
+        self._link = link
+        self._exchange = link.exchange
+        self._head = head
         self._common = common
+        self._headers = self._forwarded = self._body = None
         self.response_stream: ResponseStream | None = None
+        self.method = head.method.decode("ascii")
+        self.target = head.target.decode("latin-1")
 
     @property
     def connection(self) -> ConnectionInfo:

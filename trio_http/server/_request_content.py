@@ -6,12 +6,10 @@ import json
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from trio_http import wire
 from trio_http._errors import HTTPException
 from trio_http.messages import decode_text
 
 from ._body import RequestBody
-from ._link import Link
 from ._received_request import ReceivedRequest
 
 #: What `read`, `text`, `json` and `form` take unless told otherwise, in bytes. Precedent: aiohttp's
@@ -24,9 +22,7 @@ class RequestContent(ReceivedRequest):
 
     __slots__ = ("_body",)
 
-    def __init__(self, link: Link, head: wire.RequestHead) -> None:
-        super().__init__(link, head)
-        self._body: RequestBody | None = None
+    _body: RequestBody | None
 
     @property
     def body(self) -> RequestBody:

@@ -157,6 +157,12 @@ class Incoming:
         """Bytes were received that were not used yet."""
         return self._buffer.pos < len(self._buffer.data)
 
+    @property
+    def is_reusable(self) -> bool:
+        """Both messages are complete, and neither side has said that they were the last: `start_next_cycle`
+        may come."""
+        return self._state.next_cycle is not None
+
     # -- receiving -------------------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes | bytearray | memoryview | None) -> None:

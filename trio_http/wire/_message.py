@@ -89,7 +89,8 @@ class MessageConnection(Engine):
                     if request is not None:
                         if self._reader is NO_BODY:
                             self._end_theirs()
-                        return RequestHead(*request)
+                        method, target, http_version, headers = request
+                        return RequestHead(method, target, http_version, headers)
             return self._standing(state)
         except BaseException:
             self._fail(ours=False)

@@ -1,12 +1,12 @@
 """What attackers send to make two hops disagree where a request ends.
 
-Each `Attack` is the bytes of one front connection. ``MARK`` stands for four bytes that are different each time an
-attack is sent; a request for ``/MARK/smuggled`` is one that no hop may see unless all hops see it. `verdict` is what
-our own server says to the same bytes when nothing stands before it.
+Each `Attack` is the bytes of one front connection. ``MARK`` stands for four bytes that are different each
+time an attack is sent; a request for ``/MARK/smuggled`` is one that no hop may see unless all hops see it.
+`verdict` is what our own server says to the same bytes when nothing stands before it.
 
-An attack is *ambiguous* when the bytes have two readings that programs in use are known for. Such a request must be
-refused, or be the last one of its connection (RFC 9112 §11.2); the others are here because the same bytes, slightly
-changed, are ambiguous, and refusing them too would be the lazy way out.
+An attack is *ambiguous* when the bytes have two readings, or none that is well-formed. Such a request must be
+refused, or be the last one of its connection (RFC 9112 §11.2); the others are here because the same bytes,
+slightly changed, are ambiguous, and refusing them too would be the lazy way out.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ def _chunk(data: bytes) -> bytes:
 
 
 # ------------------------------------------------------------------------------- two framings in one message
-# The published pair, and each way to hide one of the two fields from one of the two hops: a hop that overlooks the
-# coding takes all by the length; one that sees it stops at the last chunk, before the second request.
+# The published pair, and each way to hide one of the two fields from one of the two hops: a hop that
+# overlooks the coding takes all by the length; one that sees it stops at the last chunk, before the second
+# request.
 
 HIDDEN = LAST + SMUGGLED
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -141,8 +142,9 @@ for _name, (_lines, _verdict) in CODINGS.items():
 
 # Without a length beside it, a coding that a hop overlooks leaves a request without content.
 for _name, _verdict in {
-    "TE in capitals": 203, "TE tab value": 203, "TE xchunked": 501, "TE identity": 501, "TE gzip, chunked": 501,
-    "TE chunked, gzip": 501, "TE quoted": 501, "TE parameter": 501, "TE comma before": 501, "TE comma after": 501,
+    "TE in capitals": 203, "TE tab value": 203, "TE xchunked": 501, "TE identity": 501,
+    "TE gzip, chunked": 501, "TE chunked, gzip": 501, "TE quoted": 501, "TE parameter": 501,
+    "TE comma before": 501, "TE comma after": 501,
     "TE twice": 501, "TE VT value": 400, "TE space colon": 400, "TE value folded": 400,
     "TE after bare LF": 400, "TE empty": 501,
 }.items():  # fmt: skip

@@ -1,4 +1,4 @@
-"""A handler that remembers each request it was given, and what a client of a proxy can tell of the answers."""
+"""A handler that remembers each request it was given, and what a client can tell of the answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import trio
 
 from trio_http import Request, Response
 
-# What the handler answers with. No proxy and no refusal of ours has it, so the status tells whose answer it is.
+# What the handler answers with. No proxy and no refusal of ours has it, so the status tells whose answer it
+# is.
 SEEN = 203
 
 
@@ -57,7 +58,7 @@ class Witness:
         return {"X-Back-Id": sight.id, "X-Back-Target": re.sub(r"[^!-~]", "?", sight.target)}
 
     async def serve_without_bodies(self, stream: trio.SocketStream) -> None:
-        """Be what all this guards against: a server that takes each request's content for the next request."""
+        """Be what all this guards against: a server that takes the content of a request for the next one."""
         buffer = b""
         async with stream:
             with contextlib.suppress(trio.BrokenResourceError):  # who is answered twice goes away
@@ -84,7 +85,7 @@ class Answer:
 
     Attributes:
       front: what the proxy calls the request that it answers; empty without a proxy.
-      back: what our handler was told that this request is called; empty when a proxy answered, or a refusal of ours.
+      back: what our handler was told that this request is called; empty when the handler did not answer.
       target: what our handler saw; empty as `back`.
     """
 
@@ -97,8 +98,8 @@ class Answer:
 def answers(data: bytes) -> list[Answer]:
     """The final responses in all that a client received.
 
-    Heads are told by their status lines, which no content of ours or of a proxy's error page has; so framing need
-    not be understood, nor the method that was answered be known.
+    Heads are told by their status lines, which no content of ours or of a proxy's error page has; so framing
+    need not be understood, nor the method that was answered be known.
     """
     found = []
     for match in re.finditer(rb"HTTP/1\.[01] ([2-5][0-9][0-9])[ \r].*?(?:\r\n\r\n|\Z)", data, re.DOTALL):
@@ -137,7 +138,7 @@ async def converse(port: int, data: bytes) -> tuple[bytes, bool]:
 
 
 def readings(data: bytes) -> set[bytes]:
-    """All contents that some reader may find in a message, be it by any length in it, by chunks, or by neither.
+    """All contents that a reader may find in a message: by any length in it, by chunks, or by neither.
 
     Chunks are read as leniently as any known reader does: by the digits alone, with line ends of every kind.
     """
