@@ -1,9 +1,10 @@
 """2,000 slow clients in three kinds while others are served: how long until each is cut off, and how.
 
 A third dribbles a head, a third the content of a POST, a third reads a big answer: a byte, or 32 of the
-answer's, every half second. So there is always some progress, and what has to notice them is a minimum rate.
-All are connected before the clock of the others' requests begins. Each is watched until the server has cut it
-off, for at most `--patience` seconds:
+answer's, every half second. Those who send make some progress all the time, which a minimum rate has to
+notice; of those who read the server sees less, since their system opens its window in lumps. All are
+connected before the clock of the others' requests begins. Each is watched until the server has cut it off,
+for at most `--patience` seconds:
 
 - *408*: an answer of that status came, and the connection ended behind it;
 - *FIN* or *RST*: it ended without one.

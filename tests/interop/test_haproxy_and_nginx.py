@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -14,7 +16,16 @@ import trio
 from tests.interop.behind import MEBIBYTE, PIECE, connected, pieces, rest_or_reset, start
 from tests.interop.programs import SECONDS, Proxy, haproxy_before, nginx_before
 from tests.server.support import Peer, head, post
-from trio_http import Client, Request, Response, ServerConfig, ServerTimes
+from trio_http import (
+    Client,
+    Request,
+    Response,
+    Server,
+    ServerConfig,
+    ServerTimes,
+    serve_listeners,
+    serve_tcp,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -170,3 +181,104 @@ async def test_no_request_fails_when_each_of_our_answers_ends_its_connection(
     async with proxy_before(await start(nursery, close)) as proxy:
         texts = [(await client.get(proxy.url + "/")).text for _ in range(50)]
     assert len(set(texts)) == 50
+
+
+async def test_a_connection_is_upgraded_through_the_proxy(nursery: trio.Nursery, proxy_before: Run) -> None:
+    ended = trio.Event()
+
+    async def echo(request: Request) -> Response | None:
+        if "echo" not in request.upgrade_protocols:
+            return Response(426, headers={"Upgrade": "echo"})
+        async with request.upgrade("echo") as stream:
+            async for piece in stream:
+                await stream.send_all(piece)
+        ended.set()
+        return None
+
+    async with proxy_before(await start(nursery, echo)) as proxy, connected(proxy.port) as peer:
+        assert (await peer.ask(head("GET"))).status == 426
+        await peer.send(head("GET", "/", "Connection: Upgrade", "Upgrade: echo"))
+        switched = await peer.head()
+        assert (switched.status, switched.get("upgrade")) == (101, "echo")
+        for message in (b"GET / HTTP/1.1\r\n\r\n", b"\x00\r\n", b"x"):
+            await peer.send(message)
+            assert await peer.take(len(message)) == message
+        async with trio.open_nursery() as sending:
+            sending.start_soon(peer.send, PIECE)
+            assert await peer.take(len(PIECE)) == PIECE
+        await peer.stream.aclose()
+        await ended.wait()
+
+
+async def test_requests_under_way_are_answered_while_we_drain(
+    nursery: trio.Nursery, proxy_before: Run, client: Client
+) -> None:
+    under_way, go = trio.Semaphore(0), trio.Event()
+
+    async def wait(request: Request) -> Response:
+        if request.path == "/wait":
+            under_way.release()
+            await go.wait()
+        return Response(200, text=f"{request.draining}")
+
+    statuses: list[tuple[int, str]] = []
+
+    async def ask(url: str) -> None:
+        response = await client.get(url)
+        statuses.append((response.status, response.text))
+
+    server = await nursery.start(serve_tcp, wait, 0)
+    async with proxy_before(server.listeners[0].socket.getsockname()[1]) as proxy:
+        assert (await client.get(proxy.url + "/")).text == "False"
+        async with trio.open_nursery() as asking:
+            for _ in range(5):
+                asking.start_soon(ask, proxy.url + "/wait")
+            for _ in range(5):
+                await under_way.acquire()
+            server.begin_shutdown(SECONDS)
+            go.set()
+        assert statuses == [(200, "True")] * 5
+        # The proxy keeps connections for later, which must not keep us.
+        with trio.fail_after(SECONDS / 3):
+            await server.shutdown(SECONDS)
+        assert (await client.get(proxy.url + "/")).status in (502, 503)
+
+
+async def test_no_request_fails_when_one_server_hands_over_to_the_next(
+    nursery: trio.Nursery, proxy_before: Run, client: Client
+) -> None:
+    """Servers that come and go on one listening socket, as in a restart without a gap."""
+    served_by: collections.Counter[str] = collections.Counter()
+    enough: dict[str, trio.Event] = collections.defaultdict(trio.Event)
+    finished = trio.Event()
+
+    async def ask(url: str) -> None:
+        while not finished.is_set():
+            response = await client.get(url)
+            assert response.status == 200
+            served_by[response.text] += 1
+            if served_by[response.text] == 50:
+                enough[response.text].set()
+
+    async def served(name: str, listening: socket.socket) -> Server:
+        async def handler(request: Request) -> Response:
+            await trio.sleep(0.001)  # so that most requests are under way when a server begins to drain
+            return Response(200, text=name)
+
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.dup()))
+        server = await nursery.start(serve_listeners, handler, [listener])
+        assert isinstance(server, Server)
+        return server
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = await served("0", listening)
+        async with proxy_before(listening.getsockname()[1]) as proxy, trio.open_nursery() as asking:
+            for _ in range(5):
+                asking.start_soon(ask, proxy.url + "/")
+            for number in range(1, 6):
+                await enough[str(number - 1)].wait()
+                following = await served(str(number), listening)
+                await server.shutdown(SECONDS)
+                server = following
+            finished.set()
+    assert all(served_by[str(number)] >= 50 for number in range(5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import trio
 
 from tests.interop.behind import PIECE, address, connected, pieces, start, who
-from tests.interop.programs import SECONDS, Proxy, nginx_before, run
+from tests.interop.programs import SECONDS, Proxy, nginx_before
 from tests.server.support import chunk, head
 from trio_http import Client, Request, Response, ServerConfig
 
@@ -85,18 +86,24 @@ async def test_the_client_is_whom_nginx_saw(
         assert (await peer.ask(head("GET", "/", *fields))).content.decode() == expected
 
 
-async def test_the_peer_is_the_client_that_nginx_told_of_by_the_proxy_protocol(
-    program: Callable[[str], str], nursery: trio.Nursery, proxy_before: Run
-) -> None:
-    built = (await run([program("nginx"), "-V"])).stderr.decode()
+@pytest.fixture
+def stream_module(program: Callable[[str], str]) -> Path:
+    """Where nginx's stream module is, which Debian has in a package of its own."""
+    built = subprocess.run([program("nginx"), "-V"], capture_output=True, text=True, timeout=SECONDS).stderr
     folder = re.search(r"--modules-path=(\S+)", built)
-    module = trio.Path(folder[1] if folder else "modules") / "ngx_stream_module.so"
-    if not await module.exists():
-        pytest.skip("this nginx has no stream module (Debian: apt-get install libnginx-mod-stream)")
+    module = Path(folder[1] if folder else "modules") / "ngx_stream_module.so"
+    if not module.exists():
+        pytest.skip("nginx's stream module is not installed (Debian: apt-get install libnginx-mod-stream)")
+    return module
+
+
+async def test_the_peer_is_the_client_that_nginx_told_of_by_the_proxy_protocol(
+    stream_module: Path, nursery: trio.Nursery, proxy_before: Run
+) -> None:
     port = await start(nursery, who, ServerConfig(proxy_protocol_from=["127.0.0.1"]))
     block = "server { listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{backend}; proxy_protocol on; }"
     async with (
-        proxy_before(port, stream=f"load_module {module}; stream {{ {block} }}") as proxy,
+        proxy_before(port, stream=f"load_module {stream_module}; stream {{ {block} }}") as proxy,
         connected(proxy.stream_port) as peer,
     ):
         for _ in range(2):

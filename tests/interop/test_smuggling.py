@@ -21,10 +21,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.interop.behind import start
 from tests.interop.programs import SECONDS, Proxy, haproxy_before, nginx_before
 from tests.interop.smuggling.corpus import CORPUS, Attack
 from tests.interop.smuggling.witness import SEEN, Sight, Witness, answers, converse, readings
-from trio_http import ServerConfig, serve_tcp
+from trio_http import ServerConfig
 
 pytestmark = pytest.mark.interop
 
@@ -44,16 +45,6 @@ def witness() -> Witness:
     return Witness()
 
 
-@pytest.fixture
-async def backend(witness: Witness, nursery: trio.Nursery) -> int:
-    """The port of our server."""
-    # An attack is sent with an end behind it, so that nobody waits for the rest of it; what was whole before is
-    # to be answered all the same.
-    serve = functools.partial(serve_tcp, config=ServerConfig(half_close="answer"))
-    server = await nursery.start(serve, witness.handler, 0)
-    return int(server.listeners[0].socket.getsockname()[1])
-
-
 # ---------------------------------------------------------------------------------------------- sent to us
 
 
@@ -65,10 +56,13 @@ def test_the_corpus_is_large_and_each_attack_has_its_own_bytes() -> None:
 
 @pytest.mark.parametrize("attack", CORPUS, ids=lambda attack: attack.name)
 async def test_an_ambiguous_request_is_refused_or_the_last_of_its_connection(
-    attack: Attack, backend: int, witness: Witness
+    attack: Attack, witness: Witness, nursery: trio.Nursery
 ) -> None:
+    # An attack is sent with an end behind it, so that nobody waits for the rest of it; what came whole before
+    # that is to be answered all the same.
+    port = await start(nursery, witness.handler, ServerConfig(half_close="answer"))
     with trio.fail_after(SECONDS):
-        data, reset = await converse(backend, attack.marked(b"mark") + after("mark"))
+        data, reset = await converse(port, attack.marked(b"mark") + after("mark"))
     assert not reset
     got = answers(data)
     assert (got[0].status if got else 0) == attack.verdict
@@ -173,11 +167,11 @@ NGINX_LENIENT = """
 # answered.
 NGINX_ALWAYS = "proxy_next_upstream off; proxy_ignore_client_abort on; lingering_timeout 1s;"
 
-Start = Callable[[int], AbstractAsyncContextManager[Proxy]]
+Run = Callable[[int], AbstractAsyncContextManager[Proxy]]
 
 
 @pytest.fixture(params=["nginx", "nginx, lenient", "haproxy", "haproxy, lenient"])
-def proxy_before(request: pytest.FixtureRequest, program: Callable[[str], str], tmp_path: Path) -> Start:
+def proxy_before(request: pytest.FixtureRequest, program: Callable[[str], str], tmp_path: Path) -> Run:
     """A function that runs a proxy before a port."""
     name, _, lenient = str(request.param).partition(", ")
     path, folder = program(name), tmp_path / "proxy"
@@ -185,14 +179,15 @@ def proxy_before(request: pytest.FixtureRequest, program: Callable[[str], str], 
         options = NGINX_ALWAYS + (NGINX_LENIENT if lenient else "")
         return functools.partial(nginx_before, path=path, folder=folder, options=options)
     options = "option accept-invalid-http-request" if lenient else ""
-    start = functools.partial(haproxy_before, path=path, folder=folder, options=options)
-    return functools.partial(start, backend_options="retries 0")
+    return functools.partial(
+        haproxy_before, path=path, folder=folder, options=options, backend_options="retries 0"
+    )
 
 
 async def test_what_a_proxy_forwards_is_what_we_see(
-    proxy_before: Start, backend: int, witness: Witness
+    proxy_before: Run, witness: Witness, nursery: trio.Nursery
 ) -> None:
-    async with proxy_before(backend) as proxy:
+    async with proxy_before(await start(nursery, witness.handler)) as proxy:
         trial = Trial(proxy, witness)
         for attack in CORPUS:
             await trial.send(attack)
@@ -206,7 +201,7 @@ async def test_what_a_proxy_forwards_is_what_we_see(
 
 
 async def test_a_server_that_overlooks_bodies_is_found_out(
-    proxy_before: Start, witness: Witness, nursery: trio.Nursery
+    proxy_before: Run, witness: Witness, nursery: trio.Nursery
 ) -> None:
     """The same book-keeping over a server that does frame differently: it must not come out even."""
     listeners = await nursery.start(trio.serve_tcp, witness.serve_without_bodies, 0)

@@ -11,9 +11,10 @@ import contextlib
 import enum
 import functools
 import inspect
+import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any, Final
 
@@ -61,9 +62,7 @@ class Media:
         self.medium = medium
         self._sockets: list[socket.socket] = []
 
-    def open(
-        self, nursery: trio.Nursery
-    ) -> tuple[trio.abc.HalfCloseableStream, Callable[[], Any]]:
+    def open(self, nursery: trio.Nursery) -> tuple[trio.abc.HalfCloseableStream, Callable[[], Awaitable[Any]]]:
         """Open a connection.
 
         Args:
@@ -91,7 +90,7 @@ class Media:
 
         if self.medium is not Medium.TLS:
             return stream, accept
-        tls = TLSClient(stream)
+        tls = TLSClient(stream, ours)
         nursery.start_soon(tls.shake_hands)
         return tls, accept
 
@@ -99,6 +98,15 @@ class Media:
         """Close the clients' sockets that are still open. Outside of Trio, when the test is over."""
         for sock in self._sockets:
             sock.close()
+
+
+def descriptors() -> dict[str, str]:
+    """Return the descriptors that this process has open, and what each is of."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one of the listing itself
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return found
 
 
 class TLSClient(trio.abc.HalfCloseableStream):
@@ -109,21 +117,18 @@ class TLSClient(trio.abc.HalfCloseableStream):
 
     Args:
       stream: the connection beneath.
+      sock: the socket of that.
     """
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, sock: socket.socket) -> None:
         self.stream = stream
+        self._sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = _client_context().wrap_bio(
             self._incoming, self._outgoing, server_hostname="example.test"
         )
         self._ready = trio.Event()
         self._sending = trio.StrictFIFOLock()
-
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        """The socket beneath."""
-        return self.stream.socket
 
     async def shake_hands(self) -> None:
         """Make the connection TLS; everything else waits for that."""
@@ -183,7 +188,39 @@ class TLSClient(trio.abc.HalfCloseableStream):
         await self.stream.send_eof()
 
     async def aclose(self) -> None:
-        with contextlib.suppress(ssl.SSLError, OSError):
-            self._tls.unwrap()
-            self.stream.socket._sock.send(self._outgoing.read())  # type: ignore[attr-defined]
-        await self.stream.aclose()
+        try:
+            await self._ready.wait()  # the test means the end of a connection, not of a handshake
+            with contextlib.suppress(ssl.SSLError, OSError):
+                self._tls.unwrap()
+                self._sock.send(self._outgoing.read())
+        finally:
+            await self.stream.aclose()
+
+
+def that_serve(module: ModuleType) -> frozenset[str]:
+    """Return the names of a module's functions that call `support.serve` and leave the medium to it, be it by
+    way of each other."""
+    names: dict[str, set[str]] = {}
+    for function in ast.parse(inspect.getsource(module)).body:
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            names[function.name] = used = set()
+            for node in ast.walk(function):
+                if isinstance(node, ast.Name) and node.id != "serve":
+                    used.add(node.id)
+                elif isinstance(node, ast.arg):
+                    used.add(node.arg)  # a fixture of the module's own
+                elif isinstance(node, ast.Call) and _chooses_no_medium(node):
+                    used.add("serve")
+    found = {"serve"}
+    while more := {name for name, used in names.items() if used & found} - found:
+        found |= more
+    return frozenset(found)
+
+
+def _chooses_no_medium(call: ast.Call) -> bool:
+    return (
+        isinstance(call.func, ast.Name)
+        and call.func.id == "serve"
+        and len(call.args) < 4
+        and not any(keyword.arg == "streams" for keyword in call.keywords)
+    )

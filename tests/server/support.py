@@ -13,13 +13,18 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import trio
 import trio.testing
 
+from tests.server.media import Media, Medium
 from trio_http import Request, Response, ServerConfig, ServerRates, ServerTimes, serve_connection
 
 Handler = Callable[[Request], Awaitable[Response | None]]
 Fields = list[tuple[str, str]]
+
+#: Where `serve` opens connections: the fixture ``medium`` in conftest.py sets it for each test.
+media = Media(Medium.MEMORY)
 
 GET = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
 CLOSING_GET = b"GET / HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n"
@@ -61,23 +66,40 @@ class Answer:
 class Peer:
     """A client's end of a connection.
 
+    Args:
+      stream: the connection.
+      takes_resets: a reset ends what is received, as any other end does; otherwise it raises
+        `trio.BrokenResourceError`.
+
     Attributes:
       stream: the connection.
       buffer: what was received and not used.
+      ending: how the server has ended its sending: "" while it has not, "end", or "reset" when it broke the
+        connection off. Over memory streams always an "end".
       finished: the server has returned from `serve_connection`.
     """
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, takes_resets: bool = False) -> None:
         self.stream = stream
+        self._takes_resets = takes_resets
         self.buffer = b""
+        self.ending = ""
         self.finished = trio.Event()
 
     async def send(self, *data: bytes) -> None:
         await self.stream.send_all(b"".join(data))
 
     async def _receive(self) -> bool:
-        data = await self.stream.receive_some()
+        try:
+            data = await self.stream.receive_some()
+        except trio.BrokenResourceError:
+            self.ending = "reset"
+            if not self._takes_resets:
+                raise
+            return False
         self.buffer += data
+        if not data:
+            self.ending = "end"
         return bool(data)
 
     async def _until(self, mark: bytes) -> bytes:
@@ -133,6 +155,8 @@ class Peer:
         else:
             answer.framing = "close"
             answer.content = await self.rest()
+            if self.ending == "reset":
+                raise Cut(answer.content)
         return answer
 
     async def _read_chunks(self, answer: Answer) -> None:
@@ -245,13 +269,22 @@ def serve(
     """Serve one connection in `nursery` and return the client's end of it.
 
     Args:
-      streams: the client's end and the server's; memory streams without limits when there are none.
+      streams: the client's end and the server's; without any, a connection in the test's medium. Over memory
+        streams it takes any number of bytes at once.
     """
-    client, server = streams or trio.testing.memory_stream_pair()
-    peer = Peer(client)
+    config = config or ServerConfig()
+    if streams is None:
+        client, accept = media.open(nursery)
+        if media.medium is Medium.TCP_WITHOUT_EDGES:
+            config = attrs.evolve(config, edge_poll=False)
+    else:
+        client, accept = streams[0], None
+    # In memory an abort is an end like any other; so a test that is to hold in every medium takes it as one.
+    peer = Peer(client, takes_resets=streams is None)
 
     async def run() -> None:
-        await serve_connection(handler, server, config=config or ServerConfig())
+        server = streams[1] if accept is None else await accept()
+        await serve_connection(handler, server, config=config)
         peer.finished.set()
 
     nursery.start_soon(run)

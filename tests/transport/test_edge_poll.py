@@ -25,6 +25,7 @@ from trio_http.transport import (
     TLSTransport,
     Transport,
 )
+from trio_http.transport._edge_poll import _EVENTS
 
 pytestmark = pytest.mark.skipif(not EdgePoll.is_available, reason="this system has no epoll")
 
@@ -480,6 +481,24 @@ async def test_a_reset_is_told_once_and_then_received(poll: EdgePoll) -> None:
     assert await transport.receive() == b""
     assert told == [True]
     transport.close()
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+async def test_a_hang_up_that_is_reported_again_is_not_told_again(poll: EdgePoll, how: str) -> None:
+    told: list[bool] = []
+    transport, peer = attached(poll, told.append)
+    if how == "fin":
+        peer.shutdown(socket.SHUT_WR)
+    else:
+        reset_from(peer)
+    await settle()
+    transport._ready = False
+    poll._epoll.modify(transport._fd, _EVENTS)  # makes the kernel report what is so already
+    await settle()
+    assert transport._ready
+    assert told == [how == "reset"]
+    transport.close()
+    peer.close()
 
 
 async def test_a_fin_behind_unread_bytes_is_told_before_they_are_read(poll: EdgePoll) -> None:

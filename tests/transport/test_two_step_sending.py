@@ -13,6 +13,7 @@ import trio.testing
 from tests.transport._peers import (
     WatchedSocket,
     client_context,
+    clog,
     closing,
     expect,
     plain_pair,
@@ -206,6 +207,20 @@ async def test_after_the_end_of_our_direction_nothing_is_begun() -> None:
             left.begin_send(b"x")
         with closing(left, right):
             pass
+
+
+async def test_after_an_end_of_our_direction_that_had_to_wait_nothing_is_begun() -> None:
+    client, server = await tls_pair()
+    clog(client)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_eof)
+        await trio.testing.wait_all_tasks_blocked()
+        while await server.receive():
+            pass
+    with pytest.raises(trio.ClosedResourceError, match="sending direction"):
+        client.begin_send(b"x")
+    client.close()
+    server.close()
 
 
 async def test_a_failure_that_a_receiver_meets_between_the_steps_is_not_taken_for_success() -> None:

@@ -520,3 +520,54 @@ def wire_reason(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b""
+
+
+REPEATED = [
+    b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab",
+    b"GET / HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+]
+
+
+@given(st.lists(st.sampled_from(REPEATED), max_size=8), st.lists(st.integers(0, 300), max_size=2))
+@settings(max_examples=500)
+def test_requests_that_repeat_themselves_are_read_as_ever(requests: list[bytes], places: list[int]) -> None:
+    """The message face remembers a request that came whole; the h11 face does not."""
+    events = Reader(wire.SERVER, b"GET", wire.Limits(), frozenset())
+    messages = MessageReader(wire.SERVER, b"GET", wire.Limits(), frozenset())
+    for piece in [*requests, *cut(b"".join(requests), places)]:
+        events.feed(piece)
+        messages.feed(piece)
+        assert messages.outcome == events.outcome
+        assert messages.conn.states == events.conn.states
+        assert messages.conn.trailing_data == events.conn.trailing_data
+        assert (
+            messages.conn.they_are_waiting_for_100_continue == events.conn.they_are_waiting_for_100_continue
+        )
+
+
+def test_a_response_with_the_same_fields_again_is_written_as_ever() -> None:
+    conn = wire.MessageConnection(wire.SERVER)
+    texts = [wire.Headers([("A", "1")]), wire.Headers([("B", "2")]), wire.Headers([("Date", "mine")])]
+    commons = [
+        wire.Headers([("Date", "d1"), ("Server", "s")]),
+        wire.Headers([("Date", "d2")]),
+        wire.Headers(),
+    ]
+    pairs = [(text, common) for text in texts for common in commons for _ in range(2)]
+    for text, common in [*pairs, *reversed(pairs)]:
+        conn.receive_data(REPEATED[0])
+        assert isinstance(conn.next_head(), wire.RequestHead)
+        written = conn.send_response(200, text, b"xy", common=common)
+        conn.start_next_cycle()
+        names = {name for name, _ in text}
+        lines = [*text.raw_items(), *(pair for pair in common.raw_items() if pair[0].lower() not in names)]
+        assert written == b"HTTP/1.1 200 OK\r\n%sContent-Length: 2\r\n\r\nxy" % b"".join(
+            b"%s: %s\r\n" % line for line in lines
+        )

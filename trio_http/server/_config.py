@@ -19,6 +19,16 @@ def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -
         raise ValueError(f"{attribute.name} must be more than 0, not {value!r}; math.inf for no limit")
 
 
+def _at_least_one(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 1:
+        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}; math.inf for no limit")
+
+
+def _rate(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{attribute.name} must be at least 0 and finite, not {value!r}; 0 for no limit")
+
+
 def _all_of(instruments: Iterable[ServerInstrument]) -> tuple[ServerInstrument, ...]:
     return tuple(instruments)
 
@@ -79,9 +89,9 @@ class ServerRates:
       response: of what we send and the kernel cannot take. Precedent: Kestrel 240.
     """
 
-    head: float = attrs.field(default=240.0, validator=ge(0))
-    body: float = attrs.field(default=240.0, validator=ge(0))
-    response: float = attrs.field(default=240.0, validator=ge(0))
+    head: float = attrs.field(default=240.0, validator=_rate)
+    body: float = attrs.field(default=240.0, validator=_rate)
+    response: float = attrs.field(default=240.0, validator=_rate)
 
 
 @attrs.frozen(kw_only=True)
@@ -132,9 +142,9 @@ class ServerConfig:
     max_body_bytes: float = attrs.field(default=1 << 30, validator=_positive)
     drain_bytes: int = attrs.field(default=64 * 1024, validator=ge(0))
     linger_bytes: int = attrs.field(default=4 << 20, validator=ge(0))
-    max_connections: float = attrs.field(default=math.inf, validator=_positive)
+    max_connections: float = attrs.field(default=math.inf, validator=_at_least_one)
     excess: Literal["wait", "refuse"] = attrs.field(default="refuse", validator=in_(("wait", "refuse")))
-    max_requests: float = attrs.field(default=math.inf, validator=_positive)
+    max_requests: float = attrs.field(default=math.inf, validator=_at_least_one)
     max_requests_jitter: int = attrs.field(default=0, validator=ge(0))
     half_close: Literal["cancel", "answer"] = attrs.field(
         default="cancel", validator=in_(("cancel", "answer"))

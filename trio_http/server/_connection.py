@@ -154,7 +154,9 @@ class ServerConnection:
                 link.notice_hangup()
             try:
                 if head.method == b"CONNECT" and not tunnels:
-                    raise HTTPException(501)  # a 2xx would announce a tunnel that nobody serves
+                    # Whoever stands between may take the tunnel for open, and what follows for its contents.
+                    link.last = True
+                    raise HTTPException(501)
                 response = await handler(request)
             except HTTPException as exc:
                 response = _response_of(exc)

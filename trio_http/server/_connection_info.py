@@ -25,7 +25,7 @@ class ConnectionInfo:
 
     @property
     def number(self) -> int:
-        """The connection's number in its server, from 1; 0 when it is the only one."""
+        """The connection's number in its server, from 1."""
         return self._link.number
 
     @property

@@ -25,9 +25,10 @@ class HandlerScope:
     __slots__ = (
         "_disconnected",
         "_drain_withheld",
-        "_draining",
         "_drains",
+        "_gone",
         "_held_until",
+        "_holds",
         "_withheld",
         "reason",
         "scope",
@@ -38,10 +39,12 @@ class HandlerScope:
         self.scope = trio.CancelScope()
         self.reason: CancelReason | None = None
         self.touched = False
-        self._held_until = -math.inf
+        self._holds: list[float] = []
+        self._held_until = -math.inf  # the latest of them
         self._withheld: CancelReason | None = None
         self._drains: list[trio.CancelScope] = []
-        self._draining = self._drain_withheld = False
+        self._drain_withheld = False
+        self._gone = False
         self._disconnected: trio.Event | None = None
 
     def renew(self) -> trio.CancelScope:
@@ -50,7 +53,6 @@ class HandlerScope:
         self.reason = self._withheld = None
         self._drain_withheld = False
         self.touched = False
-        self._held_until = -math.inf
         self._disconnected = None
         return self.scope
 
@@ -70,6 +72,7 @@ class HandlerScope:
 
     def disconnect(self, now: float) -> None:
         """The client has gone: tell who waits for that, and cancel, unless that is held back."""
+        self._gone = True
         if self._disconnected is not None:
             self._disconnected.set()
         if now < self._held_until:
@@ -78,9 +81,11 @@ class HandlerScope:
             self.cancel(CancelReason.CLIENT_DISCONNECTED)
 
     async def wait_disconnected(self) -> None:
-        """Wait for `disconnect`."""
+        """Wait for `disconnect`, which may have come already. Always a checkpoint."""
         if self._disconnected is None:
             self._disconnected = trio.Event()
+            if self._gone:
+                self._disconnected.set()
         await self._disconnected.wait()
 
     @property
@@ -88,15 +93,16 @@ class HandlerScope:
         """When a cancel that is held back has to be delivered; `math.inf` without one."""
         return self._held_until if self._withheld is not None or self._drain_withheld else math.inf
 
-    def hold(self, until: float) -> float:
-        """Hold disconnect and drain back, until then at most; return what `release` takes."""
-        before = self._held_until
-        self._held_until = max(before, until)
-        return before
+    def hold(self, until: float) -> None:
+        """Hold disconnect and drain back, until then at most. Holds may overlap in any way, as they do in
+        tasks side by side; the latest bound counts."""
+        self._holds.append(until)
+        self._held_until = max(self._holds)
 
-    def release(self, before: float, now: float) -> None:
-        """The hold is over: deliver what it held back, unless an outer one goes on."""
-        self._held_until = before
+    def release(self, until: float, now: float) -> None:
+        """The hold of that bound is over: deliver what it held back, unless another one goes on."""
+        self._holds.remove(until)
+        self._held_until = max(self._holds, default=-math.inf)
         self.deliver_if_due(now)
 
     def deliver_if_due(self, now: float) -> None:
@@ -111,11 +117,9 @@ class HandlerScope:
 
     # -- the drain
 
-    def add_drain(self, scope: trio.CancelScope, now: float) -> None:
-        """Have ``scope``, which has been entered, cancelled when the server drains; at once when it does."""
+    def add_drain(self, scope: trio.CancelScope) -> None:
+        """Have ``scope``, which has been entered, cancelled by `drain`."""
         self._drains.append(scope)
-        if self._draining:
-            self.drain(now)
 
     def remove_drain(self, scope: trio.CancelScope) -> None:
         """Forget ``scope``."""
@@ -123,7 +127,6 @@ class HandlerScope:
 
     def drain(self, now: float) -> None:
         """The server drains: cancel the scopes that wait for it, unless that is held back."""
-        self._draining = True
         if now >= self._held_until:
             self._cancel_drains()
         else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 
 class Pace:
     """A bucket of patience, in seconds: waiting takes from it, bytes put back.
@@ -19,9 +17,10 @@ class Pace:
     Attributes:
       waited: how long the client was waited for so far, in seconds.
       moved: the bytes that came, or went, in that time.
+      waiting: the client is waited for.
     """
 
-    __slots__ = ("_patience", "_rate", "_since", "_stall", "moved", "waited")
+    __slots__ = ("_patience", "_rate", "_since", "_stall", "moved", "waited", "waiting")
 
     def __init__(self, stall: float, rate: float) -> None:
         self._stall = self._patience = stall
@@ -29,18 +28,22 @@ class Pace:
         self._since = 0.0
         self.waited = 0.0
         self.moved = 0
+        self.waiting = False
 
     def adjust(self, stall: float, rate: float) -> None:
-        """Go on with other limits; patience in hand is kept as far as the new stall limit allows."""
-        self._patience = (
-            stall if self._stall == math.inf else min(stall, self._patience + stall - self._stall)
-        )
+        """Go on with other limits. A longer stall limit adds the difference to the patience in hand; a shorter
+        one cuts that down to itself, so that no client is given up for the change alone."""
+        if stall > self._stall:
+            self._patience += stall - self._stall
+        else:
+            self._patience = min(stall, self._patience)
         self._stall = stall
         self._rate = rate
 
     def start(self, now: float) -> float:
         """The client is waited for from now on; return when patience ends unless bytes come."""
         self._since = now
+        self.waiting = True
         return now + self._patience
 
     def stop(self, now: float, count: int) -> bool:
@@ -48,6 +51,7 @@ class Pace:
         left."""
         elapsed = now - self._since
         self._since = now
+        self.waiting = False
         self.waited += elapsed
         self.moved += count
         if count > 0 and self._rate == 0:
@@ -55,9 +59,11 @@ class Pace:
         else:
             earned = count / self._rate if count > 0 else 0.0
             self._patience = min(self._stall, self._patience - elapsed + earned)
-        return self._patience > 0
+        # Not `patience > 0`: a rest that is too small for the clock to tell would have the next deadline be
+        # now, and whoever watches it go round for ever.
+        return now + self._patience > now
 
     @property
-    def speed(self) -> float:
-        """Bytes per second of waiting; `math.inf` when the client was never waited for."""
-        return self.moved / self.waited if self.waited > 0 else math.inf
+    def speed(self) -> float | None:
+        """Bytes per second of waiting; None when that took no time."""
+        return self.moved / self.waited if self.waited > 0 else None

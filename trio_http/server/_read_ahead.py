@@ -54,7 +54,9 @@ class ReadAhead:
             with self._scope:
                 try:
                     data = await self._transport.receive()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                except trio.ClosedResourceError:
+                    pass  # by us, so the client has not gone
+                except trio.BrokenResourceError:
                     self._on_hangup(True)
                 except Exception:  # a foreign stream's own: it ends this connection, not the server
                     logger.exception("reading ahead on %r failed", self._transport)

@@ -27,7 +27,16 @@ class Refuser:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._lingering = 0
+        self._under_way: set[trio.CancelScope] = set()
+
+    def __len__(self) -> int:
+        """The number of connections that are being refused."""
+        return len(self._under_way)
+
+    def stop(self) -> None:
+        """End what lingers; answer nobody any more."""
+        for scope in self._under_way:
+            scope.cancel(reason="drain")
 
     def refuse(self, transport: Transport, nursery: trio.Nursery) -> None:
         """Answer and close, in a task of ``nursery``; ``transport`` is ours from now on."""
@@ -35,11 +44,12 @@ class Refuser:
 
     async def _refuse(self, transport: Transport) -> None:
         config = self._shared.config
-        self._lingering += 1
+        scope = trio.CancelScope(deadline=trio.current_time() + config.times.linger)
+        self._under_way.add(scope)
         try:
-            with trio.move_on_after(config.times.linger):
+            with scope:
                 await transport.send_all(self._answer())
-                if self._lingering <= _LINGERING:
+                if len(self._under_way) <= _LINGERING:
                     # A close while the request is on its way would reset the answer away (RFC 9112 §9.6).
                     await transport.send_eof()
                     left = config.linger_bytes
@@ -49,8 +59,9 @@ class Refuser:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            self._lingering -= 1
             await transport.aclose_forcefully()
+            self._under_way.discard(scope)
+            self._shared.on_closed()
 
     def _answer(self) -> bytes:
         return MessageConnection(SERVER).send_response(

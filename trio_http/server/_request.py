@@ -59,12 +59,16 @@ class Request(RequestContent):
           reason: the reason phrase; None for the registered one.
 
         Raises:
-          RuntimeError: this request has a streamed response already.
+          RuntimeError: this request has a streamed response already; or the method is CONNECT and the status
+            2xx, which only `tunnel` sends.
           ValueError: another status.
           trio_http.wire.LocalProtocolError: illegal header fields.
         """
         if not 200 <= status <= 999:
             raise ValueError(f"a response has a status of 200-999, not {status}")
+        if status <= 299 and self.method == "CONNECT":
+            # Its head would open the tunnel (RFC 9110 §9.3.6), and its body be taken for what comes out of it.
+            raise RuntimeError(f"a response with status {status} to CONNECT; Request.tunnel opens one")
         if self.response_stream is not None:
             raise RuntimeError("this request has a streamed response already")
         self.response_stream = ResponseStream(
@@ -141,6 +145,8 @@ class Request(RequestContent):
 
     @times.setter
     def times(self, times: ServerTimes) -> None:
+        if not isinstance(times, ServerTimes):
+            raise TypeError(f"expected a ServerTimes, as attrs.evolve makes of `times`, not {times!r}")
         self._link.check_current(self._exchange)
         self._link.set_limits(times, self._link.rates)
 
@@ -151,6 +157,8 @@ class Request(RequestContent):
 
     @rates.setter
     def rates(self, rates: ServerRates) -> None:
+        if not isinstance(rates, ServerRates):
+            raise TypeError(f"expected a ServerRates, as attrs.evolve makes of `rates`, not {rates!r}")
         self._link.check_current(self._exchange)
         self._link.set_limits(self._link.times, rates)
 
@@ -173,7 +181,7 @@ class Request(RequestContent):
 
         Made for waits. A cancelled *send* breaks its response; so put no `send_all` inside.
         """
-        return DrainScope(self._link.handlers)
+        return DrainScope(self._link)
 
     def finish(self, within: float) -> Finish:
         """Return a block which a disconnect or a drain does not cancel: ``with request.finish(within=5):
@@ -188,7 +196,7 @@ class Request(RequestContent):
         """
         if not within > 0:
             raise ValueError(f"within must be more than 0 seconds, not {within!r}")
-        return Finish(self._link.handlers, within)
+        return Finish(self._link, within)
 
     async def wait_disconnected(self) -> None:
         """Wait until the client has gone.

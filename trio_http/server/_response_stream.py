@@ -11,6 +11,7 @@ from trio_http._errors import ClientDisconnected
 from trio_http.messages import FieldsInput, as_wire_headers
 
 from ._link import Link
+from ._reasons import CancelReason
 
 
 class ResponseStream(trio.abc.SendStream):
@@ -32,7 +33,7 @@ class ResponseStream(trio.abc.SendStream):
       started: the head has been sent.
     """
 
-    __slots__ = ("_broken", "_ended", "_exchange", "_head", "_link", "started", "trailers")
+    __slots__ = ("_broken", "_ended", "_exchange", "_gone", "_head", "_link", "started", "trailers")
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class ResponseStream(trio.abc.SendStream):
         self._link = link
         self._exchange = exchange
         self._head = (status, headers, reason, common)
-        self._broken = False
+        self._broken = self._gone = False
         self._ended = False
         self.started = False
         self.trailers: FieldsInput = ()
@@ -148,6 +149,7 @@ class ResponseStream(trio.abc.SendStream):
         except BaseException as exc:
             self._broken = True
             if isinstance(exc, ClientDisconnected):
+                self._gone = True
                 self._link.transport.abort()
             raise
 
@@ -156,6 +158,8 @@ class ResponseStream(trio.abc.SendStream):
         if self._ended:
             raise trio.ClosedResourceError("this response has ended")
         if self._broken:
+            if self._gone or self._link.cancel_reason is CancelReason.CLIENT_DISCONNECTED:
+                raise ClientDisconnected("the client went away, and an earlier send of this response failed")
             raise trio.BrokenResourceError("an earlier send of this response failed or was cancelled")
 
     def _abort(self) -> None:

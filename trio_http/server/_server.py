@@ -29,7 +29,7 @@ from ._accept import Gate, accept_foreign_loop, accept_loop
 from ._connection import Handler, ServerConnection
 from ._listen import url_of
 from ._refuser import Refuser
-from ._shared import Shared, serving
+from ._shared import Served, Shared, serving
 from ._snapshot import ConnectionSnapshot, ServerStatistics
 
 logger = logging.getLogger("trio_http.server")
@@ -61,9 +61,10 @@ class Server:
         self._gate = Gate(shared.config.max_connections, shared.config.excess)
         self._refuser = Refuser(shared)
         self._opening: set[trio.CancelScope] = set()
+        self._waiting: list[Served] = []  # whose handlers wait in `shutdown`
         self._accepting = trio.CancelScope()
         self._changed = trio.Event()
-        self._stopped = False
+        self._stopping = self._stopped = False  # the grace is over; all sockets are closed
         # The ticker's view of the grace: see `Timed`.
         self.deadline = self.scheduled = math.inf
         shared.on_closed = self._on_closed
@@ -160,31 +161,55 @@ class Server:
     async def shutdown(self, grace: float = math.inf) -> None:
         """Do as `begin_shutdown`, and wait until all connections are closed: ``grace`` seconds at most.
 
-        Called from a handler, it does not wait for that handler's own connection.
+        Called from a handler, it does not wait for that handler's own connection, nor for those of others
+        that wait here too.
+
+        Args:
+          grace: as `begin_shutdown`.
+
+        Raises:
+          ValueError: ``grace`` is negative.
 
         Cancellation: the shutdown goes on; only the wait is given up.
         """
         self.begin_shutdown(grace)
-        await trio.lowlevel.checkpoint()
         own = serving.get()
+        if own is not None:
+            self._waiting.append(own)
+            self._tell_change()
+        try:
+            await trio.lowlevel.checkpoint()
+            while not self._stopped and self._is_waited_for():
+                await self._changed.wait()
+        finally:
+            if own is not None:
+                self._waiting.remove(own)
+
+    def _is_waited_for(self) -> bool:
+        """Tell whether a shutdown that is under way has to wait."""
         connections = self._shared.connections
-        while not self._stopped and (
-            self._opening or len(connections) > (own is not None and own in connections)
-        ):
-            await self._changed.wait()
+        others = len(connections) > len(connections.intersection(self._waiting))
+        return bool(others or self._opening or self._refuser)
 
     def on_deadline(self) -> None:
         """The ticker's call: the grace is over."""
         self.deadline = math.inf
+        self._stopping = True
+        for scope in self._opening:
+            scope.cancel(reason="drain")
+        self._refuser.stop()
         left = list(self._shared.connections)
         for connection in left:
             connection.stop()
         self._shared.nursery.start_soon(self._finish_stop, left)
 
-    async def _finish_stop(self, left: Sequence[Any]) -> None:
+    async def _finish_stop(self, left: Sequence[Served]) -> None:
         """Close what cannot be closed without waiting, and name who stays."""
         for connection in left:
-            await connection.finish_stop()
+            try:
+                await connection.finish_stop()
+            except Exception:  # a foreign stream's own: it must not keep the others open
+                logger.exception("closing %r failed", connection)
         self._stopped = True
         self._tell_change()
         await trio.sleep(_PATIENCE)
@@ -212,6 +237,9 @@ class Server:
 
         Cancellation: the connection is aborted.
         """
+        if self._stopping:  # accepted, but not begun when the grace ended
+            await transport.aclose_forcefully()
+            return
         await ServerConnection(self._handler, transport, self._shared, proxy).run()
 
     def admit(self, nursery: trio.Nursery) -> Callable[[socket.socket, Address], None]:
@@ -236,6 +264,8 @@ class Server:
         proxy: ProxyHeader | None = None
         try:
             with trio.move_on_after(self._shared.config.times.handshake) as scope:
+                if self._shared.draining:  # accepted, but not begun when the drain began
+                    scope.cancel(reason="drain")
                 self._opening.add(scope)
                 try:
                     proxy = await self._read_proxy(sock, peername)

@@ -49,23 +49,20 @@ class RequestHead:
       method, target: as written.
       http_version: ``b"1.1"`` or ``b"1.0"``.
       headers: the header section.
+      framing: how the body ends: a length in bytes, or `CHUNKED` (RFC 9112 §6.3).
     """
 
-    __slots__ = ("headers", "http_version", "method", "target")
+    __slots__ = ("framing", "headers", "http_version", "method", "target")
 
     def __init__(self, method: bytes, target: bytes, http_version: bytes, headers: Headers) -> None:
         self.method = method
         self.target = target
         self.http_version = http_version
         self.headers = headers
+        self.framing: int = request_framing(headers.facts.chunked, headers.content_length)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {self.target!r} {self.http_version!r} {self.headers!r}>"
-
-    @property
-    def framing(self) -> int:
-        """How the body ends: a length in bytes, or `CHUNKED` (RFC 9112 §6.3)."""
-        return request_framing(self.headers.facts.chunked, self.headers.content_length)
 
     @property
     def content_length(self) -> int | None:

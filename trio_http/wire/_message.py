@@ -39,8 +39,17 @@ _PLAIN_STATUS_LINES = {
 _ANTICIPATING = frozenset([b"POST", b"PUT", b"PATCH"])
 
 
+# A request longer than this is not remembered: it would be held for as long as the connection lives. As for
+# field blocks.
+_REMEMBERED_BYTES = 1024
+
+
 class MessageConnection(Engine):
     """One side of an HTTP/1.1 connection, without I/O, by whole heads and messages.
+
+    What repeats itself is not looked at twice. A client that sends the same request again, byte for byte, as
+    pollers and programs do, gets the same `RequestHead`; and the fields that a handler sends are joined with
+    the common ones once, for as long as both are the same objects.
 
     Args:
       our_role: CLIENT or SERVER.
@@ -51,12 +60,18 @@ class MessageConnection(Engine):
       ValueError: ``our_role`` is neither.
     """
 
-    __slots__ = ()
+    __slots__ = (
+        "_last_block", "_last_common", "_last_head", "_last_headers", "_last_request",
+    )  # fmt: skip
 
     def __init__(
         self, our_role: State, limits: Limits = _DEFAULT_LIMITS, lenient: frozenset[Leniency] = STRICT
     ) -> None:
         super().__init__(our_role, limits, lenient)
+        self._last_request: bytes | None = None  # a receive that was a whole request without a body
+        self._last_head: RequestHead | None = None
+        self._last_headers = self._last_common = _EMPTY
+        self._last_block = b""
 
     # -- receiving -------------------------------------------------------------------------------------------
 
@@ -85,12 +100,34 @@ class MessageConnection(Engine):
                     if response is not None:
                         return self._response_head(*response)
                 else:
+                    buffer = self._buffer
+                    received = buffer.data
+                    following = joint.repeated if buffer.pos == 0 else None  # None: not from its beginning
+                    if received == self._last_request and following is not None:
+                        head = self._last_head
+                        assert head is not None
+                        buffer.pos = buffer.scanned = len(received)
+                        self._state = following
+                        self._request_method = head.method
+                        self._their_http_version = head.http_version
+                        self._plain = True
+                        self._reader = NO_BODY
+                        return head
                     request = self._take_request()
                     if request is not None:
+                        method, target, http_version, headers = request
+                        head = RequestHead(method, target, http_version, headers)
                         if self._reader is NO_BODY:
                             self._end_theirs()
-                        method, target, http_version, headers = request
-                        return RequestHead(method, target, http_version, headers)
+                            if (
+                                self._state is following
+                                and self._plain
+                                and type(received) is bytes
+                                and buffer.data is received
+                                and buffer.pos == len(received) <= _REMEMBERED_BYTES
+                            ):
+                                self._last_request, self._last_head = received, head
+                        return head
             return self._standing(state)
         except BaseException:
             self._fail(ours=False)
@@ -232,25 +269,16 @@ class MessageConnection(Engine):
             and content is not None
             and reason is None
             and self._plain
-            and not self._is_client
-            and headers.facts is NO_FACTS
-            and headers.content_length is None
-            and common.block is not None
-            and common.facts is NO_FACTS
-            and common.content_length is None
         ):
             # The usual response, by the shortest way; the longer one below makes the same of it.
-            if common.block and not common.by_name.keys().isdisjoint(headers.by_name):
-                common = _missing(common, headers)
-            self._state = answered
-            self._waiting_for_100 = False
-            return b"%s%s%sContent-Length: %d\r\n\r\n%s" % (
-                line,
-                headers.block,
-                common.block,
-                len(content),
-                content,
-            )
+            if headers is self._last_headers and common is self._last_common:
+                block: bytes | None = self._last_block
+            else:
+                block = self._plain_block(headers, common)
+            if block is not None:
+                self._state = answered
+                self._waiting_for_100 = False
+                return b"%s%sContent-Length: %d\r\n\r\n%s" % (line, block, len(content), content)
         if common.items:
             missing = _missing(common, headers)
             headers = Headers([*headers.raw_items(), *missing.raw_items()])
@@ -265,6 +293,25 @@ class MessageConnection(Engine):
         if FRAMING.isdisjoint(headers.by_name) and (content or status_code not in (204, 304)):
             headers = headers.replaced(b"Content-Length", b"%d" % len(content))
         return self._sent(self._whole_response, status_code, phrase, headers, content)
+
+    def _plain_block(self, headers: Headers, common: Headers) -> bytes | None:
+        """Return the field lines of a usual response, and remember them; None when it is not usual."""
+        if (
+            self._is_client
+            or headers.block is None
+            or headers.facts is not NO_FACTS
+            or headers.content_length is not None
+            or common.block is None
+            or common.facts is not NO_FACTS
+            or common.content_length is not None
+        ):
+            return None
+        missing = common
+        if common.block and not common.by_name.keys().isdisjoint(headers.by_name):
+            missing = _missing(common, headers)
+        self._last_headers, self._last_common = headers, common
+        self._last_block = headers.block + (missing.block or b"")
+        return self._last_block
 
     def _whole_response(self, status_code: int, reason: bytes, headers: Headers, content: bytes) -> bytes:
         head = self._give_response_head(status_code, reason, headers)

@@ -129,13 +129,14 @@ class JointState:
       next_cycle: the node of the next exchange, or None while it cannot begin.
       requested: the node behind a request that proposes nothing and lets the connection live on; None unless
         one may come.
+      repeated: the node behind such a request and the end of its message; None likewise.
       answered: the node behind a whole final response; None unless one may be sent, and the connection may
         live on as far as anybody has said: then nothing about closing has to stand in it.
     """
 
     __slots__ = (
         "answered", "by_client", "by_server", "client", "keep_alive", "next_cycle", "not_persistent",
-        "proposals", "proposing", "requested", "server",
+        "proposals", "proposing", "repeated", "requested", "server",
     )  # fmt: skip
 
     def __init__(self, client: State, server: State, keep_alive: bool, proposals: frozenset[State]) -> None:
@@ -149,6 +150,7 @@ class JointState:
         self.proposing: dict[State, JointState] = {}
         self.next_cycle: JointState | None = None
         self.requested: JointState | None = None
+        self.repeated: JointState | None = None
         self.answered: JointState | None = None
 
     def __repr__(self) -> str:
@@ -195,6 +197,8 @@ def _graph() -> JointState:
             here.next_cycle = node(IDLE, IDLE, keep, NO_PROPOSALS)
     for here in nodes.values():
         here.requested = here.by_client.get(Request)
+        if here.requested is not None:
+            here.repeated = here.requested.by_client.get(EndOfMessage)
         if here.server is SEND_RESPONSE and here.keep_alive and here.client not in (CLOSED, ERROR):
             here.answered = here.by_server[Response].by_server[EndOfMessage]
     return first
