@@ -34,11 +34,7 @@ IN_EVERY_MEDIUM = pytest.mark.parametrize(
 #: The same without memory streams.
 OVER_SOCKETS = pytest.mark.parametrize(
     "medium",
-    [
-        pytest.param(medium, marks=pytest.mark.interop, id=medium.value)
-        for medium in Medium
-        if medium.is_real
-    ],
+    [pytest.param(medium, marks=pytest.mark.interop, id=medium.value) for medium in Medium if medium.is_real],
     indirect=True,
 )
 
@@ -91,6 +87,7 @@ class Running:
     Attributes:
       server: what the serve function has handed over.
       stopped: the serve function has returned.
+      scope: around it.
     """
 
     def __init__(self, medium: Medium, nursery: trio.Nursery) -> None:
@@ -99,6 +96,7 @@ class Running:
         self.server: Server
         self.stopped = trio.Event()
         self.scope = trio.CancelScope()
+        self._sockets: list[socket.socket] = []
 
     async def start(self, handler: Handler, config: ServerConfig, **options: Any) -> None:
         serve: Callable[..., Awaitable[None]]
@@ -116,7 +114,15 @@ class Running:
                 await serve(config=config, task_status=task_status, **options)
             self.stopped.set()
 
+        self._nursery.start_soon(self._close_clients_at_the_end)
         self.server = await self._nursery.start(run)
+
+    async def _close_clients_at_the_end(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            for sock in self._sockets:
+                sock.close()
 
     async def connect(self) -> Peer:
         """A new client.
@@ -129,6 +135,7 @@ class Running:
             assert isinstance(listener, MemoryListener)
             return Peer(listener.connect())
         sock = connect(self.server)
+        self._sockets.append(sock)
         sock.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         if self._medium is not Medium.TLS:
@@ -146,7 +153,11 @@ class Running:
 
 
 async def run_server(
-    nursery: trio.Nursery, medium: Medium, handler: Handler, config: ServerConfig | None = None, **options: Any
+    nursery: trio.Nursery,
+    medium: Medium,
+    handler: Handler,
+    config: ServerConfig | None = None,
+    **options: Any,
 ) -> Running:
     """Start a server in `nursery`, in the medium."""
     running = Running(medium, nursery)

@@ -656,6 +656,23 @@ async def test_tls_waits_through_the_poll(poll: EdgePoll) -> None:
     server.close()
 
 
+async def test_an_edge_of_records_that_were_read_already_does_not_keep_tls_from_parking(
+    poll: EdgePoll,
+) -> None:
+    client, server = await attached_tls(poll)
+    await client.send_all(b"one")
+    await settle()
+    # Taken without the poll's knowledge, so that the edge is left over.
+    server._incoming.write(server._recv(RECEIVE_BYTES))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(expect, server, b"onetwo")
+        await trio.testing.wait_all_tasks_blocked()
+        assert server._reader is not None
+        await client.send_all(b"two")
+    client.close()
+    server.close()
+
+
 async def test_a_large_body_comes_whole_through_tls_and_the_poll(poll: EdgePoll) -> None:
     client, server = await attached_tls(poll)
     body = bytes(range(256)) * 16384

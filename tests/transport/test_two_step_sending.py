@@ -238,6 +238,24 @@ async def test_a_failure_that_a_receiver_meets_between_the_steps_is_not_taken_fo
     server.close()
 
 
+@pytest.mark.parametrize("failure", ["a broken record", "answers without end"])
+async def test_a_failure_that_a_receiver_met_keeps_a_send_from_beginning(failure: str) -> None:
+    client, server = await tls_pair()
+    if failure == "a broken record":
+        server._send(b"\x17\x03\x03\x00\x20" + bytes(32))
+    else:
+        clog(client)
+        client._outgoing.write(bytes(300_000))  # stands for thousands of answers
+        await server.send_all(b"x")
+    with pytest.raises(trio.BrokenResourceError):
+        await client.receive()
+    for data in (b"x", b""):
+        with pytest.raises(trio.BrokenResourceError, match="nothing more can be sent"):
+            client.begin_send(data)
+    client.close()
+    server.close()
+
+
 async def test_a_receiver_may_answer_for_tls_between_the_steps() -> None:
     left, right = socket.socketpair()
     watched = WatchedSocket(left)
@@ -339,6 +357,23 @@ async def test_tls_counts_what_is_encrypted_and_what_is_not_but_no_held_tickets(
     assert server.unsent() == 0
     client.close()
     server.close()
+
+
+@SOCKETS
+async def test_what_the_peer_has_taken_does_not_count_while_the_rest_is_sent(kind: str) -> None:
+    left, right = await make(kind)
+    body = bytes(1 << 22)
+    assert not left.begin_send(body)
+    before = left.unsent()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(left.finish_send)
+        got = 0
+        while got < len(body) // 2:
+            got += len(await right.receive())
+        await trio.testing.wait_all_tasks_blocked()
+        assert left.unsent() < before - len(body) // 4
+        await expect(right, bytes(len(body) - got))
+    await end(left, right)
 
 
 async def test_a_stream_that_is_marked_closed_while_it_sends_stops_between_two_pieces() -> None:

@@ -6,6 +6,7 @@ import time
 
 import trio
 
+from trio_http import wire
 from trio_http.instruments import CloseRecord, ConnectionRecord, ExchangeRecord
 
 from ._link import Link
@@ -21,18 +22,30 @@ class Account:
       link: the connection.
 
     Attributes:
-      error: what the handler under way has failed with.
+      error: what the handler of the last exchange has failed with.
       protocol_error: the client broke the protocol.
+      client_left: the client has ended or broken the connection within an exchange.
     """
 
-    __slots__ = ("_link", "_record", "_request", "_started_at", "error", "protocol_error")
+    __slots__ = (
+        "_exchanges",
+        "_link",
+        "_record",
+        "_request",
+        "_started_at",
+        "client_left",
+        "error",
+        "protocol_error",
+    )
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._request: Request | None = None
         self._started_at = 0.0
+        self._exchanges = 0
         self.error: BaseException | None = None
         self.protocol_error = False
+        self.client_left = False
         transport = link.transport
         self._record = ConnectionRecord(
             id=link.number,
@@ -48,13 +61,14 @@ class Account:
         """A request's head has come."""
         self._request = request
         self._started_at = time.time()
+        self._exchanges += 1
         self.error = None
         self._link.shared.instruments.exchange_started(
-            self._record, self._link.exchange + 1, request.method, request.target
+            self._record, self._exchanges, request.method, request.target
         )
 
     def finish(self) -> None:
-        """The exchange under way is over, however it ended."""
+        """The exchange under way is over, however it ended. Nothing, when there is none."""
         request, self._request = self._request, None
         link = self._link
         instruments = link.shared.instruments
@@ -64,14 +78,14 @@ class Account:
         instruments.exchange_finished(
             ExchangeRecord(
                 connection=self._record,
-                number=link.exchange + 1,
+                number=self._exchanges,
                 method=request.method,
                 target=request.target,
                 http_version=request.http_version,
                 headers=request.headers,
                 status=link.status or None,
                 request_bytes=link.body_received,
-                response_bytes=link.content_sent,
+                response_bytes=0 if link.method == b"HEAD" else link.content_sent,
                 started=link.began,
                 started_at=self._started_at,
                 duration=trio.current_time() - link.began,
@@ -84,24 +98,26 @@ class Account:
     def close(self) -> None:
         """The connection has ended."""
         link = self._link
-        exchanges = link.exchange + (self._request is not None)
-        unfinished = self._request is not None
         self.finish()
         link.shared.instruments.connection_closed(
-            CloseRecord(self._record, trio.current_time() - link.opened, exchanges, self._why(unfinished))
+            CloseRecord(self._record, trio.current_time() - link.opened, self._exchanges, self._why())
         )
 
-    def _why(self, unfinished: bool) -> str:
+    def _why(self) -> str:
         link = self._link
         reason = link.cancel_reason
         if reason is not None:
             return reason.value
         if self.protocol_error:
             return "protocol error"
+        # An answer that was complete was the end of its exchange, whatever else became of that.
+        cut = link.upgraded or link.wire.our_state in (wire.SEND_RESPONSE, wire.SEND_BODY, wire.ERROR)
+        if cut and self.error is not None:
+            return "handler failed"
+        if self.client_left:
+            return "client closed"
         if link.upgraded:
             return "upgraded"
-        if self.error is not None:
-            return "handler failed"
-        if link.hangup == 2 or link.wire.trailing_data[1] or link.hangup:
-            return "client closed"
-        return "aborted: server cancelled" if unfinished else "server closed"
+        if cut:
+            return "aborted: server cancelled"
+        return "client closed" if link.hangup or link.wire.trailing_data[1] else "server closed"
