@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
+import trio.testing
 
 import trio_http
+import trio_http.testing
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
-# Pages whose code blocks are bodies of an async function that has a `client`, a `url` and some `urls`.
+# Pages whose code blocks with a `client` are bodies of a function that has one, a `url` and some `urls`.
 PAGES_OF_SNIPPETS = ("docs/how-to/limit-time.md", "docs/explanation/why-no-timeout-arguments.md")
 
 
@@ -43,6 +47,7 @@ def snippets() -> list[Any]:
         pytest.param(source, id=f"{Path(page).stem}-{number}")
         for page in PAGES_OF_SNIPPETS
         for number, source in enumerate(blocks((ROOT / page).read_text("utf-8"), "python"), start=1)
+        if "client." in source
     ]
 
 
@@ -120,3 +125,35 @@ async def test_the_tests_of_the_guide_pass(number: int) -> None:
     tests = [value for name, value in names.items() if name.startswith("test_")]
     assert len(tests) == 1
     await tests[0]()
+
+
+# Its code blocks without a `client` define an `app`, a `config`, or both.
+PAGE_OF_SERVERS = (ROOT / "docs/how-to/limit-time.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "source", [source for source in blocks(PAGE_OF_SERVERS, "python") if "client." not in source]
+)
+async def test_a_server_of_the_guide_on_time_serves(
+    source: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def hello(request: trio_http.Request) -> trio_http.Response:
+        return trio_http.Response(200)
+
+    async def look_up(path: str) -> str:
+        await trio.sleep(1)
+        raise AssertionError("this takes too long")
+
+    def picture(number: int, *, small: bool) -> bytes:
+        return bytes(100 if small else 1000)
+
+    names: dict[str, Any] = {
+        "attrs": attrs, "math": math, "trio": trio, "trio_http": trio_http,
+        "look_up": look_up, "picture": picture,
+    }  # fmt: skip
+    exec(compile(source, "limit-time.md", "exec"), names)
+    assert {"app", "config"} & set(names)
+    async with trio_http.testing.open_client(names.get("app", hello), config=names.get("config")) as client:
+        response = await client.post("/", content=b"some content")
+    assert response.status == 200
+    assert response.content in (b"", b"hello", b"12 bytes\n", b"inf seconds left\n", bytes(100_000))

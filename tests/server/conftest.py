@@ -18,7 +18,8 @@ from tests.server.media import Media, Medium
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "only_on(*media, reason): the media of tests/server/media.py in which a test holds, by name"
+        "markers",
+        "only_on(*media, reason): the media of tests/server/media.py in which a test holds, by name",
     )
 
 

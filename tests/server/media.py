@@ -62,7 +62,9 @@ class Media:
         self.medium = medium
         self._sockets: list[socket.socket] = []
 
-    def open(self, nursery: trio.Nursery) -> tuple[trio.abc.HalfCloseableStream, Callable[[], Awaitable[Any]]]:
+    def open(
+        self, nursery: trio.Nursery
+    ) -> tuple[trio.abc.HalfCloseableStream, Callable[[], Awaitable[Any]]]:
         """Open a connection.
 
         Args:
@@ -124,9 +126,7 @@ class TLSClient(trio.abc.HalfCloseableStream):
         self.stream = stream
         self._sock = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = _client_context().wrap_bio(
-            self._incoming, self._outgoing, server_hostname="example.test"
-        )
+        self._tls = _client_context().wrap_bio(self._incoming, self._outgoing, server_hostname="example.test")
         self._ready = trio.Event()
         self._sending = trio.StrictFIFOLock()
 

@@ -88,6 +88,7 @@ class Running:
       server: what the serve function has handed over.
       stopped: the serve function has returned.
       scope: around it.
+      address: where it listens; not in memory.
     """
 
     def __init__(self, medium: Medium, nursery: trio.Nursery) -> None:
@@ -96,12 +97,14 @@ class Running:
         self.server: Server
         self.stopped = trio.Event()
         self.scope = trio.CancelScope()
+        self.address: tuple[str, int] = ("", 0)
         self._sockets: list[socket.socket] = []
 
     async def start(self, handler: Handler, config: ServerConfig, **options: Any) -> None:
         serve: Callable[..., Awaitable[None]]
         if self._medium is Medium.MEMORY:
-            serve = partial(serve_listeners, handler, [MemoryListener()])
+            listeners = options.pop("listeners", None) or [MemoryListener()]
+            serve = partial(serve_listeners, handler, listeners)
         elif self._medium is Medium.TLS:
             serve = partial(serve_ssl_over_tcp, handler, 0, server_context())
         else:
@@ -116,6 +119,10 @@ class Running:
 
         self._nursery.start_soon(self._close_clients_at_the_end)
         self.server = await self._nursery.start(run)
+
+        (listener,) = self.server.listeners
+        if isinstance(listener, trio.SocketListener):
+            self.address = listener.socket.getsockname()
 
     async def _close_clients_at_the_end(self) -> None:
         try:
@@ -134,7 +141,7 @@ class Running:
             (listener,) = self.server.listeners
             assert isinstance(listener, MemoryListener)
             return Peer(listener.connect())
-        sock = connect(self.server)
+        sock = socket.create_connection(self.address)
         self._sockets.append(sock)
         sock.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
@@ -165,16 +172,57 @@ async def run_server(
     return running
 
 
-def connect(server: Server) -> socket.socket:
-    """A new connection to a server on TCP, blocking."""
-    (listener,) = server.listeners
-    assert isinstance(listener, trio.SocketListener)
-    return socket.create_connection(listener.socket.getsockname())
-
-
 async def settle() -> None:
     """Let everybody do what can be done without time passing."""
     await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+async def end_of(peer: Peer) -> str:
+    """How the server has ended the connection, whatever it has sent before: "end", or "reset" when it broke
+    it off, which in memory looks the same."""
+    try:
+        await peer.rest()
+    except trio.BrokenResourceError:
+        return "reset"
+    return "end"
+
+
+def send_now(stream: trio.abc.Stream, data: bytes) -> None:
+    """Send from a client on a socket without a checkpoint: no task of the server's has run meanwhile."""
+    if isinstance(stream, TLSClient):
+        stream._tls.write(data)
+        data = stream._outgoing.read()
+        sock = stream._sock
+    else:
+        assert isinstance(stream, trio.SocketStream)
+        sock = stream.socket._sock  # type: ignore[attr-defined]
+    assert sock.send(data) == len(data)
+
+
+class ChannelStream(trio.abc.Stream):
+    """A server's end of which the client's is synchronous: `feed` wakes whoever receives, at once."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[bytes](math.inf)
+        self.feed = self._send.send_nowait
+        self.sent = b""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            return b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self.sent += data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self._receive.close()
+        await trio.lowlevel.checkpoint()
 
 
 def reset(sock: socket.socket) -> None:

@@ -112,9 +112,6 @@ async def test_an_answer_under_way_is_aborted_at_the_deadline(
     assert streams[1].ending == "aborted"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ServerConnection ends the connection before it comes to the answer that is owed"
-)
 async def test_a_handler_that_tidies_up_after_its_deadline_has_its_own_answer_sent(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -171,7 +168,6 @@ class SlowSend(StreamTransport):
     sent = b""
 
 
-@pytest.mark.xfail(strict=True, reason="ServerConnection ends the connection, which is idle by then")
 async def test_a_deadline_that_passes_while_the_answer_goes_out_changes_nothing(
     nursery: trio.Nursery, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -370,7 +366,6 @@ async def test_the_servers_limit_bounds_the_clients(
     assert trio.current_time() == pytest.approx(30, abs=1)
 
 
-@pytest.mark.xfail(strict=True, reason="ServerConnection._refusal_for does not know whose deadline it was")
 async def test_the_clients_limit_is_504_also_where_the_server_has_one_that_is_longer(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -380,7 +375,6 @@ async def test_the_clients_limit_is_504_also_where_the_server_has_one_that_is_lo
     assert answer.status == 504
 
 
-@pytest.mark.xfail(strict=True, reason="Link.set_limits forgets the client's deadline")
 async def test_a_handler_that_gives_itself_more_time_does_not_get_it_from_its_client(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

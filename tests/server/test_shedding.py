@@ -170,7 +170,6 @@ class Hostile(trio.abc.HalfCloseableStream):
     send_all = wait_send_all_might_not_block = send_eof = receive_some = fail
 
     async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
         raise OSError(errno.EIO, "out of order")
 
 

@@ -415,6 +415,10 @@ SEEN: tuple[Row, ...] = (
         "UPGRADE-OPTION", "an Upgrade field counts without `Connection: upgrade`, and in HTTP/1.0",
         "ignored there", "RFC 9110 §7.8", "W50, W51",
     ),
+    Row(
+        "EXPECTATION-ANSWER", "any interim response ends the client's wait for 100",
+        "only 100 and 101 do", "RFC 9110 §10.1.1: a client that got 103 waits on",
+    ),
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {row.id: row for row in (*RECEIVED, *HTTPTOOLS, *SENT, *SEEN)}

@@ -25,13 +25,23 @@ def wire() -> ModuleType:
 
 @pytest.mark.parametrize("expect", [b"100-continue", b"100-Continue"])
 def test_an_expectation_is_a_flag_until_the_server_answers(lib: ModuleType, expect: bytes) -> None:
-    for status in (100, 103, 200):
+    for status in (100, 200):
         conn = asked(lib, b"POST", b"Content-Length: 1", b"Expect: " + expect)
         assert conn.client_is_waiting_for_100_continue is True
         assert conn.they_are_waiting_for_100_continue is True
         cls = lib.InformationalResponse if status < 200 else lib.Response
         conn.send(cls(status_code=status, headers=[]))
         assert conn.client_is_waiting_for_100_continue is False
+        assert conn.they_are_waiting_for_100_continue is False
+
+
+def test_an_interim_response_other_than_100_leaves_an_expectation_unanswered(wire: ModuleType) -> None:
+    row("EXPECTATION-ANSWER")
+    for lib, waits_on in ((h11, False), (wire, True)):
+        conn = asked(lib, b"POST", b"Content-Length: 1", b"Expect: 100-continue")
+        conn.send(lib.InformationalResponse(status_code=103, headers=[]))
+        assert conn.they_are_waiting_for_100_continue is waits_on
+        conn.send(lib.InformationalResponse(status_code=100, headers=[]))
         assert conn.they_are_waiting_for_100_continue is False
 
 

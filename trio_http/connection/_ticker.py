@@ -73,11 +73,6 @@ class Ticker:
         """Never tell ``timed`` anything again, and let go of it."""
         self._strike(timed)
         timed.scheduled = math.inf
-        # Dead entries wait for their time, unless they become the greater part: then a server of short
-        # connections would pile them up.
-        if len(self._heap) > 2 * len(self._entries) + _FEW:
-            self._heap = [entry for entry in self._heap if entry[2] is not None]
-            heapq.heapify(self._heap)
 
     async def run(self) -> NoReturn:
         """Tell what is watched when its time is up; for ever.
@@ -110,5 +105,11 @@ class Ticker:
 
     def _strike(self, timed: Timed) -> None:
         entry = self._entries.pop(id(timed), None)
-        if entry is not None:
-            entry[2] = None
+        if entry is None:
+            return
+        entry[2] = None
+        # Dead entries wait for their time, unless they become the greater part: connections that are short, or
+        # that are watched for something short again and again, would pile them up.
+        if len(self._heap) > 2 * len(self._entries) + _FEW:
+            self._heap = [entry for entry in self._heap if entry[2] is not None]
+            heapq.heapify(self._heap)

@@ -28,6 +28,11 @@ class MessageBody(trio.abc.ReceiveStream):
         """Return the next piece, ``b""`` at the end and then no more. A checkpoint."""
 
     @property
+    def at_end(self) -> bool:
+        """It was read to its end: the ``b""`` that says so was returned."""
+        return self._ended and not self._rest
+
+    @property
     @abc.abstractmethod
     def trailers(self) -> Headers:
         """The trailer section; empty before the end, and without one (RFC 9110 §6.5)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 from trio_http import wire
 
@@ -38,6 +38,7 @@ class Headers:
       trio_http.wire.LocalProtocolError: a name is no token, or a value has control characters or outer
         whitespace.
       UnicodeEncodeError: a value has characters beyond Latin-1, for which HTTP has no room.
+      TypeError: a name or a value is neither str nor bytes.
 
     Reference: RFC 9110 §5.
     """
@@ -116,7 +117,7 @@ def as_wire_headers(fields: FieldsInput | None) -> wire.Headers:
     """Return ``fields`` as the wire has them; text is Latin-1.
 
     Raises:
-      trio_http.wire.LocalProtocolError, UnicodeEncodeError: as `Headers`.
+      trio_http.wire.LocalProtocolError, UnicodeEncodeError, TypeError: as `Headers`.
     """
     if fields is None:
         return _EMPTY
@@ -124,12 +125,22 @@ def as_wire_headers(fields: FieldsInput | None) -> wire.Headers:
         return fields._wire
     if isinstance(fields, wire.Headers):
         return fields
-    pairs = fields.items() if isinstance(fields, Mapping) else fields
-    return wire.Headers([(_latin_1(name), _latin_1(value)) for name, value in pairs])
+    pairs = fields.items() if isinstance(fields, Mapping) else _checked_pairs(fields)
+    return wire.Headers([(_latin_1(name, name), _latin_1(value, name)) for name, value in pairs])
 
 
-def _latin_1(text: str | bytes) -> bytes:
-    return text.encode("latin-1") if isinstance(text, str) else text
+def _checked_pairs(pairs: Any) -> Any:
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
+        raise TypeError(f"header fields must be a mapping or pairs, not {pairs!r}")
+    return pairs
+
+
+def _latin_1(text: object, name: object) -> bytes:
+    if isinstance(text, str):
+        return text.encode("latin-1")
+    if isinstance(text, bytes | bytearray | memoryview):
+        return bytes(text)
+    raise TypeError(f"header field {name!r} must have a name and a value of str or bytes, got {text!r}")
 
 
 _EMPTY = wire.Headers()

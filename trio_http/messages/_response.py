@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 import json as jsonlib
 import re
 from typing import Any, Final
@@ -35,7 +36,8 @@ class Response:
       trailers: a trailer section that was received.
 
     Raises:
-      TypeError: more than one content, content that is no bytes, or an object that JSON cannot hold.
+      TypeError: more than one content, or one of another type; an object that JSON cannot hold; a status that
+        is no int.
       ValueError: a status outside 200-999 (an interim response is sent by `Request.send_informational`), or a
         204 or 304 with content.
       trio_http.wire.LocalProtocolError: illegal header fields.
@@ -60,10 +62,17 @@ class Response:
     ) -> None:
         if text is not None and content is None and html is None and json is _UNSET:
             implied = _TEXT  # the usual one; what follows would come to the same
-            content = text.encode()
+            try:
+                content = text.encode()
+            except AttributeError:
+                raise _wrong_type("text", "a str", text) from None
         else:
             content, implied = _content_of(content, text, html, json)
-        if not 200 <= status <= 999:
+        try:
+            is_final = 200 <= status <= 999
+        except TypeError:
+            raise _wrong_type("status", "an int", status) from None
+        if not is_final:
             raise ValueError(f"a response has a status of 200-999, not {status}")
         if content and (status == 204 or status == 304):
             raise ValueError(f"a response with status {status} has no content, got {len(content)} bytes")
@@ -105,13 +114,32 @@ def _content_of(
         raise TypeError("give at most one of content, text, html and json")
     if content is not None:
         if not isinstance(content, (bytes, bytearray, memoryview)):
-            raise TypeError(f"content must be bytes, not {type(content).__name__}; for text there is text=")
+            raise _wrong_type("content", "bytes", content, "; for text there is text=")
         return bytes(content), _NONE
     if json is not _UNSET:
-        return jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":")).encode(), _JSON
+        try:
+            return jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":")).encode(), _JSON
+        except TypeError as exc:
+            if inspect.iscoroutine(json):
+                raise _wrong_type("json", "an object for json.dumps", json) from None
+            raise TypeError(f"json must be what JSON can hold: {exc}") from exc
     if html is not None:
+        if not isinstance(html, str):
+            raise _wrong_type("html", "a str", html)
         return html.encode(), _HTML
-    return b"" if text is None else text.encode(), _NONE if text is None else _TEXT
+    if text is not None:
+        if not isinstance(text, str):
+            raise _wrong_type("text", "a str", text)
+        return text.encode(), _TEXT
+    return b"", _NONE
+
+
+def _wrong_type(name: str, expected: str, got: object, hint: str = "") -> TypeError:
+    """Return the error of an argument that is of another type."""
+    if inspect.iscoroutine(got):
+        got.close()  # or Python warns that it was never awaited, at some later time and place
+        hint = f": is an await missing before {got.__name__}()?"
+    return TypeError(f"{name} must be {expected}, not {type(got).__name__}{hint}")
 
 
 # Codecs that Python has, and that are no charsets. The sender chooses the charset, and `punycode` takes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._arguments import check_handler as check_handler
 from ._body import RequestBody as RequestBody
 from ._config import ServerConfig as ServerConfig
 from ._config import ServerRates as ServerRates

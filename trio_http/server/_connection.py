@@ -27,7 +27,7 @@ from trio_http.messages import Response
 from trio_http.transport import ProxyHeader, Transport
 
 from ._account import Account
-from ._deadline import deadline_of
+from ._deadline import client_deadline_of
 from ._link import Link
 from ._reasons import CancelReason
 from ._request import Request
@@ -63,7 +63,7 @@ class ServerConnection:
         self._link = Link(transport, shared, proxy)
         self._account = Account(self._link) if shared.instruments else None
         self._request: Request | None = None
-        self._owed: Response | None = None
+        self._owed: object = None  # what a handler returned that was cancelled meanwhile
 
     async def run(self) -> None:
         """Serve the client until the connection ends, however it ends. Never raises an `Exception`.
@@ -85,10 +85,13 @@ class ServerConnection:
             shared.exchanges_before += link.exchange
             shared.ticker.forget(link)
             link.handling = False
-            await link.transport.aclose_forcefully()  # nothing, after a regular end
-            shared.on_closed()
+            try:
+                await link.transport.aclose_forcefully()  # nothing, after a regular end
+            except Exception:  # a foreign stream's own: it ends this connection, not the server
+                logger.exception("closing %r failed", link.transport)
             if self._account is not None:
                 self._account.close()
+            shared.on_closed()
 
     async def _run_until_trouble(self) -> bool:
         """Serve exchange after exchange in one scope; then settle what ended it, and tell whether to go
@@ -98,7 +101,7 @@ class ServerConnection:
         try:
             with link.handlers.renew():
                 await self._serve_exchanges()
-                if link.handlers.reason is None:
+                if link.cancel_reason is None:
                     await self._end()
                     return False
         except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
@@ -135,12 +138,14 @@ class ServerConnection:
                 link.expect_by(now() + idle, CancelReason.IDLE)
                 peer.receive_data(await receive())
                 head = peer.next_head()
-                if head is wire.NEED_DATA:
+                if head is wire.NEED_DATA and peer.has_unread:
                     head = await link.rest_of_head(now() + config.times.head)
             else:
                 head = await self._first_or_pipelined_head()
             link.receive_deadline = math.inf
             if type(head) is not wire.RequestHead:
+                if head is wire.NEED_DATA and not shared.draining:
+                    continue  # an empty line, which does not begin a head (RFC 9112 §2.2)
                 return  # the client has ended the connection
             began = now()
             link.begin_exchange(head, began)
@@ -149,7 +154,7 @@ class ServerConnection:
             if account is not None:
                 account.begin(request)
             if limits_handlers:
-                handlers.limit(deadline_of(request, config, began))
+                link.limit_handler(client_deadline_of(request, config, began))
             if link.hangup:
                 link.notice_hangup()
             try:
@@ -160,15 +165,17 @@ class ServerConnection:
                 response = await handler(request)
             except HTTPException as exc:
                 response = _response_of(exc)
+            if handlers.touched:
+                if handlers.scope.cancel_called:
+                    self._owed = response
+                    return
+                handlers.limit(math.inf)  # what follows is the client's time, not the handler's
             stream = request.response_stream
             if (
                 isinstance(response, Response)
                 and (stream is None or not stream.started)
                 and not link.upgraded
             ):
-                if handlers.touched and handlers.scope.cancel_called:
-                    self._owed = response
-                    return
                 if not link.begin_send(self._written(response, common)):
                     await link.finish_send()
             else:
@@ -187,10 +194,8 @@ class ServerConnection:
             self._finish_exchange()
             if link.read_ahead is not None:
                 await link.stop_read_ahead()
-            if handlers.touched:
-                if handlers.scope.cancel_called:
-                    return
-                handlers.limit(math.inf)
+            if handlers.touched and handlers.scope.cancel_called:
+                return
 
     async def _first_or_pipelined_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
         """Return a head that did not come to an idle connection."""
@@ -201,7 +206,11 @@ class ServerConnection:
                 # Others have their turn first, or one that pipelines without end would starve them.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return head
+            if not peer.has_unread:
+                return head
             return await link.rest_of_head(trio.current_time() + head_seconds)
+        if self._shared.draining:  # which came between the accept and now
+            return await self._first_or_pipelined_head() if self._has_late_request() else wire.CLOSED
         end = link.opened + head_seconds
         link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
         peer.receive_data(await link.transport.receive())
@@ -278,7 +287,7 @@ class ServerConnection:
         if not link.handling and link.cancel_reason is CancelReason.DRAIN and self._has_late_request():
             return True
         await link.stop_read_ahead()
-        refusal = owed or self._refusal(trouble)
+        refusal = owed if isinstance(owed, Response) else self._refusal(trouble)
         if refusal is None or link.hangup == 2 or link.wire.our_state not in (wire.IDLE, wire.SEND_RESPONSE):
             link.handling = False
             await self._end()
@@ -343,11 +352,10 @@ class ServerConnection:
     def _refusal_for(self, reason: CancelReason | None) -> Response | None:
         link = self._link
         if reason is CancelReason.DEADLINE:
-            # 504 when the deadline was the client's own: whoever called it knows that time is up.
-            return _response_of(HTTPException(504 if link.times.request == math.inf else 503))
+            return _response_of(HTTPException(504 if link.deadline_is_the_clients else 503))
         if reason is CancelReason.BODY_TOO_SLOW or (
             # A connection that never sent a byte asked for nothing: a browser may have opened it in advance.
-            reason is CancelReason.HEAD_TOO_SLOW and (link.wire.has_unread or link.exchange > 0)
+            reason is CancelReason.HEAD_TOO_SLOW and link.wire.has_unread
         ):
             return _response_of(HTTPException(408))
         return None
@@ -357,6 +365,8 @@ class ServerConnection:
         failed."""
         if isinstance(cause, ClientDisconnected):
             return True
+        if isinstance(cause, trio.ClosedResourceError) and self._link.transport.closed:
+            return True  # we have closed it ourselves: the hard stop of a shutdown
         broken = isinstance(cause, trio.BrokenResourceError | trio.ClosedResourceError)
         # A handler's own streams break too; those that it was upgraded to are its own as well, but ended.
         return broken and (not self._link.handling or self._link.upgraded)
@@ -369,6 +379,8 @@ class ServerConnection:
             return
         if self._means_gone(cause):
             logger.debug("%s went away: %s", peer, cause)
+            if self._account is not None:
+                self._account.client_left = True
         elif isinstance(cause, wire.RemoteProtocolError) and self._link.wire.their_state is wire.ERROR:
             logger.info("%s broke the protocol: %s", peer, cause)
             if self._account is not None:
@@ -390,6 +402,9 @@ class ServerConnection:
         link = self._link
         config = self._shared.config
         link.handling = False
+        link.ending = True
+        if self._account is not None:
+            self._account.finish()
         if link.wire.our_state is wire.ERROR or link.transport.closed:
             await link.transport.aclose_forcefully()
             return

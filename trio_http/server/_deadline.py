@@ -1,7 +1,8 @@
-"""How long a handler may take: by configuration, and as a trusted client hands its own deadline on."""
+"""How long a handler may take, as a trusted client hands its own deadline on."""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -16,14 +17,14 @@ FIELD: Final = "request-deadline"
 _MILLISECONDS: Final = re.compile("[0-9]{1,10}")
 
 
-def deadline_of(request: Request, config: ServerConfig, now: float) -> float:
-    """Return when a handler that begins ``now`` has to be done; `math.inf` for no limit.
+def client_deadline_of(request: Request, config: ServerConfig, now: float) -> float:
+    """Return until when a trusted client wants the answer to a request that came ``now``; `math.inf` when it
+    does not say.
 
     A field that is no number is taken for absent: the request is sound without it.
     """
-    deadline = now + config.times.request
     if config.deadlines_from and request._link.peer in config.deadlines_from:
         value = request.headers.get(FIELD)
         if value is not None and _MILLISECONDS.fullmatch(value):
-            deadline = min(deadline, now + int(value) / 1000)
-    return deadline
+            return now + int(value) / 1000
+    return math.inf

@@ -41,6 +41,8 @@ class Link(TimedConnection):
       content_sent: bytes of content given to the transport in the exchange under way.
       body_received, max_body_bytes: of the request under way, in bytes.
       began: when its head was complete, on trio's clock.
+      client_deadline: until when the client says that it wants the answer; `math.inf` without a word.
+      ending: the connection is being closed.
       hangup: the client has ended its sending (1), or the whole connection (2).
       upgraded: the connection has become a stream of the handler's.
       proxy: the PROXY header that the connection began with; None without one.
@@ -54,7 +56,9 @@ class Link(TimedConnection):
         "_used",
         "began",
         "body_received",
+        "client_deadline",
         "content_sent",
+        "ending",
         "exchange",
         "handling",
         "hangup",
@@ -90,6 +94,8 @@ class Link(TimedConnection):
         self.body_received = 0
         self.max_body_bytes = config.max_body_bytes
         self.began = 0.0
+        self.client_deadline = math.inf
+        self.ending = False
         self.hangup = 0
         self.upgraded = False
         self.read_ahead: ReadAhead | None = None
@@ -117,7 +123,7 @@ class Link(TimedConnection):
             self.last = True
         if self._read_ahead_at != math.inf:
             self._probe_at = math.inf
-            if self.body_is_complete:
+            if self.request_is_here:
                 self._watch_by_reading(now)
 
     def _reset(self) -> None:
@@ -128,31 +134,41 @@ class Link(TimedConnection):
         self.max_body_bytes = config.max_body_bytes
         self.times = config.times
         self.rates = config.rates
+        self.client_deadline = math.inf
         self.receive_pace = self.send_pace = None
 
-    def set_limits(self, times: ServerTimes, rates: ServerRates) -> None:
-        """Have other limits for the exchange under way."""
+    def limit_handler(self, client_deadline: float) -> None:
+        """Give the handler under way as long as the server allows, and its client, who may be more
+        impatient."""
         self._used = True
-        if times.request != self.times.request:
-            self.handlers.limit(self.began + times.request)
-        self.times = times
-        self.rates = rates
-        if self.receive_pace is not None:
-            self.receive_pace.adjust(times.body_stall, rates.body)
-        if self.send_pace is not None:
-            self.send_pace.adjust(times.write_stall, rates.response)
+        self.client_deadline = client_deadline
+        self.handlers.limit(min(client_deadline, self.began + self.times.request))
+
+    def set_limits(self, times: ServerTimes, rates: ServerRates) -> None:
+        """Have other limits for the exchange under way, and for a wait that goes on."""
+        self._used = True
+        request_seconds, self.times, self.rates = self.times.request, times, rates
+        if times.request != request_seconds:
+            self.limit_handler(self.client_deadline)
+        self.adjust_paces()
 
     def upgrade(self) -> None:
         """The connection is no HTTP connection any more: no limit on the client holds, and what its end means
         is for the handler to say."""
         self.upgraded = True
         self.last = True
+        self.handlers.limit(math.inf)  # the answer, which it is about, is given
         self.transport.set_hangup(None)
 
     @property
     def peer(self) -> Address:
         """The client's address for a comparison with `Networks`; ``""`` for a client on a Unix socket."""
         return peer_address(self.transport.peername, self.transport.sockname)
+
+    @property
+    def deadline_is_the_clients(self) -> bool:
+        """The handler's time is up earlier for its client than by our own limit."""
+        return self.client_deadline < self.began + self.times.request
 
     @property
     def cancel_reason(self) -> CancelReason | None:
@@ -220,11 +236,15 @@ class Link(TimedConnection):
         """The ticker's call: a deadline has passed."""
         if self._probe_at <= trio.current_time():
             self._probe_at = math.inf
-            idle = self.read_ahead is None and self.body_is_complete and not self.wire.has_unread
-            if idle and self.handling and not self.upgraded:
+            if self.handling and not self.upgraded and self.read_ahead is None and self._may_read_ahead():
                 self.read_ahead = ReadAhead(self.transport, self.wire.receive_data, self.on_hangup)
                 self.shared.nursery.start_soon(self.read_ahead.run)
         super().on_deadline()
+
+    def _may_read_ahead(self) -> bool:
+        """Tell whether the request is here, and nothing behind it: whoever handles it will not read itself."""
+        rest = 0 if self.body_is_complete else self.framing - self.body_received
+        return self.request_is_here and self.wire.unread_bytes <= rest
 
     async def stop_read_ahead(self) -> None:
         """See to it that nobody else reads from the transport.
@@ -255,10 +275,10 @@ class Link(TimedConnection):
         self.body_received += len(piece)
         if self.body_received > self.max_body_bytes:
             raise self._too_large()
-        if not piece and self.handling:
+        if self.handling and (self.hangup or self._read_ahead_at != math.inf) and self.request_is_here:
             if self.hangup:
                 self.notice_hangup()
-            elif self._read_ahead_at != math.inf:
+            else:
                 self._watch_by_reading(trio.current_time())
         return piece
 
@@ -366,7 +386,7 @@ class Link(TimedConnection):
             "handler": self.handlers.scope.deadline,
             "finish": self.handlers.due,
         }
-        handling, reason = self.handling, self.handlers.reason
+        handling, reason = self.handling, self.cancel_reason
         return ConnectionSnapshot(
             id=self.number,
             peername=self.transport.peername,
@@ -387,10 +407,10 @@ class Link(TimedConnection):
     def _state(self) -> str:
         if self.upgraded:
             return "upgraded"
-        if self.send_deadline != math.inf:
+        if self.send_pace is not None and self.send_pace.waiting:
             return "sending"
         if self.handling:
-            return "handling" if self.receive_deadline == math.inf else "receiving"
-        if self.receive_deadline == math.inf:
+            return "receiving" if self.receive_pace is not None and self.receive_pace.waiting else "handling"
+        if self.ending:
             return "ending"
         return "idle" if self.awaiting is CancelReason.IDLE else "head"

@@ -31,8 +31,8 @@ class Pace:
         self.waiting = False
 
     def adjust(self, stall: float, rate: float) -> None:
-        """Go on with other limits. A longer stall limit adds the difference to the patience in hand; a shorter
-        one cuts that down to itself, so that no client is given up for the change alone."""
+        """Go on with other limits. A longer stall limit adds the difference to the patience in hand; a
+        shorter one cuts that down to itself, so that no client is given up for the change alone."""
         if stall > self._stall:
             self._patience += stall - self._stall
         else:

@@ -2,8 +2,9 @@
 
 A socket's end shows in the server's epoll. Other streams, TLS of others' making and memory streams among
 them, and systems without epoll, tell only who reads. So when a handler has run for a while, and its request
-is complete, a task reads on beside it: one read, which ends in the client's end or in the beginning of its
-next request. Either goes to the wire, where the connection finds it afterwards.
+is complete, a task reads on beside it, until the client's end, or until as much has come of its next requests
+as one receive can bring: a client that has sent more hides its end behind that. All of it goes to the wire,
+where the connection finds it afterwards.
 
 It costs a task, and so is not begun for the many handlers that are done before.
 """
@@ -16,7 +17,7 @@ from typing import Final
 
 import trio
 
-from trio_http.transport import Transport
+from trio_http.transport import RECEIVE_BYTES, Transport
 
 logger = logging.getLogger("trio_http.server")
 
@@ -26,7 +27,7 @@ DELAY: Final = 0.05
 
 
 class ReadAhead:
-    """One read beside a handler.
+    """Reads beside a handler, up to about one receive's worth, or to the end.
 
     Args:
       transport: where to read.
@@ -49,22 +50,25 @@ class ReadAhead:
         self._finished = trio.Event()
 
     async def run(self) -> None:
-        """Read once. In a task of its own."""
+        """Read. In a task of its own."""
         try:
             with self._scope:
-                try:
-                    data = await self._transport.receive()
-                except trio.ClosedResourceError:
-                    pass  # by us, so the client has not gone
-                except trio.BrokenResourceError:
-                    self._on_hangup(True)
-                except Exception:  # a foreign stream's own: it ends this connection, not the server
-                    logger.exception("reading ahead on %r failed", self._transport)
-                    self._on_hangup(True)
-                else:
+                room = RECEIVE_BYTES
+                while room > 0 and (data := await self._transport.receive()):
                     self._receive_data(data)
-                    if not data:
-                        self._on_hangup(False)
+                    room -= len(data)
+                if room > 0:
+                    self._receive_data(b"")
+                    self._on_hangup(False)
+        except trio.ClosedResourceError:
+            pass  # by us, so the client has not gone
+        except trio.BrokenResourceError:
+            self._on_hangup(True)
+        except Exception:
+            # A foreign stream's own: it ends this connection, not the server. Caught outside the scope, for
+            # only its exit takes the cancel out of a group.
+            logger.exception("reading ahead on %r failed", self._transport)
+            self._on_hangup(True)
         finally:
             self._finished.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import trio
@@ -10,6 +11,8 @@ from trio_http.transport import Transport
 from trio_http.wire import SERVER, MessageConnection
 
 from ._shared import Shared
+
+logger = logging.getLogger("trio_http.server")
 
 #: How many that were refused may linger at once, for their clients to take the answer. Beyond that they are
 #: closed at once, and some will see a reset. Arbitrary: few enough that their descriptors do not matter.
@@ -28,6 +31,7 @@ class Refuser:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._under_way: set[trio.CancelScope] = set()
+        self._stopped = False
 
     def __len__(self) -> int:
         """The number of connections that are being refused."""
@@ -35,6 +39,7 @@ class Refuser:
 
     def stop(self) -> None:
         """End what lingers; answer nobody any more."""
+        self._stopped = True
         for scope in self._under_way:
             scope.cancel(reason="drain")
 
@@ -46,6 +51,8 @@ class Refuser:
         config = self._shared.config
         scope = trio.CancelScope(deadline=trio.current_time() + config.times.linger)
         self._under_way.add(scope)
+        if self._stopped:  # accepted, but not begun when the grace ended
+            scope.cancel(reason="drain")
         try:
             with scope:
                 await transport.send_all(self._answer())
@@ -58,6 +65,8 @@ class Refuser:
                 await transport.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        except Exception:  # a foreign stream's own: it ends this connection, not the server
+            logger.exception("refusing a connection on %r failed", transport)
         finally:
             await transport.aclose_forcefully()
             self._under_way.discard(scope)

@@ -64,10 +64,13 @@ class Request(RequestContent):
           ValueError: another status.
           trio_http.wire.LocalProtocolError: illegal header fields.
         """
+        if not isinstance(status, int):
+            raise TypeError(f"status must be an int, not {status!r}")
         if not 200 <= status <= 999:
             raise ValueError(f"a response has a status of 200-999, not {status}")
         if status <= 299 and self.method == "CONNECT":
-            # Its head would open the tunnel (RFC 9110 §9.3.6), and its body be taken for what comes out of it.
+            # Its head would open the tunnel (RFC 9110 §9.3.6), and its body be taken for what comes out of
+            # that.
             raise RuntimeError(f"a response with status {status} to CONNECT; Request.tunnel opens one")
         if self.response_stream is not None:
             raise RuntimeError("this request has a streamed response already")
@@ -194,6 +197,8 @@ class Request(RequestContent):
         Args:
           within: seconds, more than 0.
         """
+        if not isinstance(within, int | float):
+            raise TypeError(f"within must be a number of seconds, not {within!r}")
         if not within > 0:
             raise ValueError(f"within must be more than 0 seconds, not {within!r}")
         return Finish(self._link, within)

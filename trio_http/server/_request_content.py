@@ -38,28 +38,35 @@ class RequestContent(ReceivedRequest):
 
         Raises:
           HTTPException: 413, the Content-Length says that it has more: before any ``100 Continue``.
-          ValueError: ``max_bytes`` is negative.
+          ValueError, TypeError: ``max_bytes`` is negative, or no number.
         """
-        if max_bytes < 0:
-            raise ValueError(f"max_bytes must not be negative, got {max_bytes}")
+        _check_bound("max_bytes", max_bytes)
         self._link.check_current(self._exchange)
         self._link.touch()
         self._link.max_body_bytes = max_bytes
         self._link.refuse_large_body()
 
     async def read(self, limit: int = READ_LIMIT) -> bytes:
-        """Return the whole content.
+        """Return the whole content, or what is left of it. It is not kept, so it can be read once.
 
         Args:
           limit: the most that it may have, in bytes.
 
         Raises:
           HTTPException: 413 beyond ``limit``, before any ``100 Continue`` when the Content-Length tells.
+          RuntimeError: it was read to its end before.
+          ValueError, TypeError: ``limit`` is negative, or no number.
           ClientDisconnected, trio_http.wire.RemoteProtocolError: as `RequestBody`.
 
         Cancellation: what was read is lost, and the exchange can only be given up.
         """
+        _check_bound("limit", limit)
         self.limit_body(min(limit, self._link.max_body_bytes))
+        if self._body is not None and self._body.at_end and self._link.body_received:
+            # Nothing is left, and an empty content would be taken for what the client has sent.
+            raise RuntimeError(
+                "the request's content was read before; it is not kept, so keep what the first read returned"
+            )
         pieces = []
         while piece := await self.body.receive_some():
             pieces.append(piece)
@@ -106,3 +113,11 @@ class RequestContent(ReceivedRequest):
             return parse_qsl(content.decode("utf-8"), keep_blank_values=True, max_num_fields=1000)
         except ValueError as exc:
             raise HTTPException(400, "the request's content is no form\n") from exc
+
+
+def _check_bound(name: str, value: float) -> None:
+    """Refuse what is no number of bytes, or a negative one."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of bytes, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name} must not be negative, got {value}")

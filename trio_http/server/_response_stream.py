@@ -108,6 +108,7 @@ class ResponseStream(trio.abc.SendStream):
           RuntimeError: its block was not entered.
           trio.BrokenResourceError: an earlier send failed or was cancelled.
           trio_http.wire.LocalProtocolError: more than the Content-Length that the head announced.
+          TypeError: ``data`` is not bytes; nothing was sent.
 
         Cancellation: some, all or none was sent. Every later send raises, and the connection is aborted when
         the block ends.
@@ -115,6 +116,8 @@ class ResponseStream(trio.abc.SendStream):
         self._check_open()
         if not self.started:
             raise RuntimeError("this response has not begun: send within `async with`")
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise _no_bytes(data)
         await trio.lowlevel.checkpoint()
         if self._link.method != b"HEAD":
             piece = self._link.wire.send_data(data)
@@ -150,6 +153,7 @@ class ResponseStream(trio.abc.SendStream):
             self._broken = True
             if isinstance(exc, ClientDisconnected):
                 self._gone = True
+                self._link.on_hangup(True)  # for a handler that goes on: behind an abort nothing else tells
                 self._link.transport.abort()
             raise
 
@@ -173,3 +177,8 @@ def with_close(headers: wire.Headers) -> wire.Headers:
     """Return ``headers`` with the connection option ``close`` (RFC 9112 §9.6)."""
     kept = [pair for pair in headers.raw_items() if pair[0].lower() != b"connection"]
     return wire.Headers([*kept, (b"Connection", b"close")])
+
+
+def _no_bytes(data: object) -> TypeError:
+    hint = "; for text there is .encode()" if isinstance(data, str) else ""
+    return TypeError(f"data must be bytes, not {type(data).__name__}{hint}")

@@ -13,10 +13,11 @@ import trio
 
 from trio_http.transport import Transport
 
+from ._arguments import check_config, check_context, check_handler, checked_listeners, open_tcp
 from ._config import ServerConfig
 from ._connection import Handler
 from ._listen import close_unix_listener, open_unix_listener
-from ._server import Server, transport_over
+from ._server import Server, close_listeners, transport_over
 from ._shared import Shared
 
 _DEFAULTS = ServerConfig()
@@ -48,11 +49,14 @@ async def serve_tcp(
 
     Raises:
       OSError: the port cannot be listened on.
+      TypeError, ValueError: an argument is not what it must be; nothing was opened.
       KeyboardInterrupt, SystemExit: as they are, not in a group.
 
     Cancellation: every socket is closed.
     """
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    check_handler(handler)
+    check_config(config)
+    listeners = await open_tcp(port, host, backlog)
     await serve_listeners(handler, listeners, config=config, task_status=task_status)
 
 
@@ -77,7 +81,10 @@ async def serve_ssl_over_tcp(
 
     Cancellation: every socket is closed.
     """
-    listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    check_handler(handler)
+    check_config(config)
+    check_context(ssl_context)
+    listeners = await open_tcp(port, host, backlog)
     await serve_listeners(handler, listeners, ssl_context=ssl_context, config=config, task_status=task_status)
 
 
@@ -101,9 +108,12 @@ async def serve_unix(
 
     Raises:
       OSError: the path cannot be listened on: a living server does, say, or it is another kind of file.
+      TypeError: an argument is not what it must be; nothing was opened.
 
     Cancellation: every socket is closed.
     """
+    check_handler(handler)
+    check_config(config)
     listener = await open_unix_listener(path, mode=mode, backlog=backlog)
     try:
         await serve_listeners(handler, [listener], config=config, task_status=task_status)
@@ -131,18 +141,20 @@ async def serve_listeners(
 
     Raises:
       Exception: what a foreign listener's ``accept`` raised.
+      TypeError, ValueError: an argument is not what it must be; the listeners, if they are some, are closed.
 
     Cancellation: every socket and listener is closed.
     """
+    listeners = checked_listeners(listeners)
     try:
+        check_handler(handler)
+        check_config(config)
         async with _connections(config) as (shared, nursery):
             server = Server(handler, shared, listeners, ssl_context)
             task_status.started(server)
             await server.accept(nursery)
     finally:
-        for listener in listeners:  # for when it did not come to accepting
-            if isinstance(listener, trio.SocketListener):
-                listener.socket.close()
+        await close_listeners(listeners)  # for when it did not come to accepting
 
 
 async def serve_connection(
@@ -159,10 +171,12 @@ async def serve_connection(
       stream: any stream, or transport; ours from now on, and closed at the end.
 
     Raises:
-      TypeError: ``stream`` is none.
+      TypeError: ``stream`` is none, or another argument is not what it must be.
 
     Cancellation: the connection is aborted.
     """
+    check_handler(handler)
+    check_config(config)
     transport = transport_over(stream)
     async with _connections(config) as (shared, _):
         server = Server(handler, shared)

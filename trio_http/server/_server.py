@@ -6,7 +6,7 @@ import logging
 import math
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -58,10 +58,11 @@ class Server:
         self._handler = handler
         self._shared = shared
         self._context = None if context is None else ContextHolder(context)
+        self._url = self._first_url()  # now, for a closed socket has no address
         self._gate = Gate(shared.config.max_connections, shared.config.excess)
         self._refuser = Refuser(shared)
         self._opening: set[trio.CancelScope] = set()
-        self._waiting: list[Served] = []  # whose handlers wait in `shutdown`
+        self._callers: set[Served] = set()  # whose handlers have called `shutdown`
         self._accepting = trio.CancelScope()
         self._changed = trio.Event()
         self._stopping = self._stopped = False  # the grace is over; all sockets are closed
@@ -75,19 +76,24 @@ class Server:
     @property
     def url(self) -> str:
         """Where the first of the sockets that it listens on can be reached, as in
-        ``"http://127.0.0.1:8000"``.
+        ``"http://127.0.0.1:8000"``. Known also when it has stopped.
 
         Raises:
           ValueError: there is none.
         """
+        if self._url is None:
+            raise ValueError("this server listens on no socket")
+        return self._url
+
+    def _first_url(self) -> str | None:
         for listener in self.listeners:
             if isinstance(listener, trio.SocketListener):
-                return url_of(listener, self._scheme)
-        raise ValueError("this server listens on no socket")
-
-    @property
-    def _scheme(self) -> str:
-        return "http" if self._context is None else "https"
+                return url_of(listener, "http" if self._context is None else "https")
+            if isinstance(listener, trio.SSLListener):
+                beneath = listener.transport_listener
+                if isinstance(beneath, trio.SocketListener):
+                    return url_of(beneath, "https")
+        return None
 
     @property
     def draining(self) -> bool:
@@ -141,6 +147,8 @@ class Server:
         Args:
           grace: seconds, 0 for at once, `math.inf` for as long as it takes.
         """
+        if not isinstance(grace, int | float):
+            raise TypeError(f"grace must be a number of seconds, not {grace!r}")
         if not grace >= 0:
             raise ValueError(f"grace must be at least 0 seconds, not {grace!r}")
         shared = self._shared
@@ -162,7 +170,7 @@ class Server:
         """Do as `begin_shutdown`, and wait until all connections are closed: ``grace`` seconds at most.
 
         Called from a handler, it does not wait for that handler's own connection, nor for those of others
-        that wait here too.
+        that have called it.
 
         Args:
           grace: as `begin_shutdown`.
@@ -175,20 +183,16 @@ class Server:
         self.begin_shutdown(grace)
         own = serving.get()
         if own is not None:
-            self._waiting.append(own)
+            self._callers.add(own)
             self._tell_change()
-        try:
-            await trio.lowlevel.checkpoint()
-            while not self._stopped and self._is_waited_for():
-                await self._changed.wait()
-        finally:
-            if own is not None:
-                self._waiting.remove(own)
+        await trio.lowlevel.checkpoint()
+        while not self._stopped and self._is_busy(() if own is None else self._callers):
+            await self._changed.wait()
 
-    def _is_waited_for(self) -> bool:
-        """Tell whether a shutdown that is under way has to wait."""
+    def _is_busy(self, apart: Collection[Served]) -> bool:
+        """Tell whether there is any connection, apart from some."""
         connections = self._shared.connections
-        others = len(connections) > len(connections.intersection(self._waiting))
+        others = len(connections) > len(connections.intersection(apart))
         return bool(others or self._opening or self._refuser)
 
     def on_deadline(self) -> None:
@@ -237,10 +241,39 @@ class Server:
 
         Cancellation: the connection is aborted.
         """
+        tls = transport.tls
+        if isinstance(tls, trio.SSLStream) and not await self._shake_hands(tls, transport.peername):
+            await transport.aclose_forcefully()
+            return
         if self._stopping:  # accepted, but not begun when the grace ended
             await transport.aclose_forcefully()
             return
         await ServerConnection(self._handler, transport, self._shared, proxy).run()
+
+    async def _shake_hands(self, stream: trio.SSLStream[Any], peername: Address) -> bool:
+        """Shake hands on a stream of `trio.SSLListener`'s, say, and tell whether that went well.
+
+        By itself it would do so with its first bytes, when its facts are wanted already.
+        """
+        try:
+            with trio.move_on_after(self._shared.config.times.handshake) as scope:
+                if self._shared.draining:
+                    scope.cancel(reason="drain")
+                self._opening.add(scope)
+                try:
+                    await stream.do_handshake()  # nothing, after the first time
+                finally:
+                    self._opening.discard(scope)
+                    self._on_closed()
+                return True
+            self._refused(peername, "drain" if self._shared.draining else "handshake too slow")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            logger.info("%s was turned away: %s", peername, exc)
+            self._refused(peername, f"handshake: {exc}")
+        except Exception:  # of the foreign stream beneath: it ends this connection, not the server
+            logger.exception("a TLS handshake on %r failed", stream)
+            self._refused(peername, "handshake")
+        return False
 
     def admit(self, nursery: trio.Nursery) -> Callable[[socket.socket, Address], None]:
         """Return what takes accepted sockets and serves each in a task of ``nursery``."""
@@ -361,15 +394,25 @@ class Server:
                                 self._gate,
                             )
         finally:
-            for listener in self.listeners:
-                if isinstance(listener, trio.SocketListener):
-                    listener.socket.close()
-                else:
-                    await trio.aclose_forcefully(listener)
+            await close_listeners(self.listeners)
 
     def _refused(self, peername: Address, why: str) -> None:
         if self._shared.instruments:
             self._shared.instruments.connection_refused(peername, why)
+
+
+async def close_listeners(listeners: Sequence[trio.abc.Listener[Any]]) -> None:
+    """Close all of them, whatever the end of one of them raises. Idempotent. Never waits.
+
+    Cancellation: not affected; all are closed when this returns.
+    """
+    for listener in listeners:
+        try:
+            # As `trio.aclose_forcefully`, which would pass on a cancel of its caller and leave the others open.
+            with trio.CancelScope(deadline=-math.inf, shield=True):
+                await listener.aclose()
+        except Exception:
+            logger.exception("closing %r failed", listener)
 
 
 def transport_over(stream: trio.abc.Stream | Transport) -> Transport:

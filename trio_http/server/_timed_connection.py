@@ -106,6 +106,26 @@ class TimedConnection(HTTPConnection):
         if self.deadline != math.inf:
             self.shared.ticker.watch(self)
 
+    def adjust_paces(self) -> None:
+        """Have the client keep to `times` and `rates` as they are now, also where it is being waited for."""
+        now = trio.current_time()
+        pace = self.receive_pace
+        if pace is not None:
+            waiting = pace.waiting
+            if waiting:
+                pace.stop(now, 0)
+            pace.adjust(self.times.body_stall, self.rates.body)
+            if waiting:
+                self.expect_by(pace.start(now), CancelReason.BODY_TOO_SLOW)
+        pace = self.send_pace
+        if pace is not None:
+            waiting = pace.waiting
+            if waiting:
+                self._count_reading(now)
+            pace.adjust(self.times.write_stall, self.rates.response)
+            if waiting:
+                self._expect_reading_by(pace.start(now))
+
     # -- receiving
     # ---------------------------------------------------------------------------------------------------
 

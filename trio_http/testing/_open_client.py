@@ -11,7 +11,7 @@ import trio
 
 from trio_http.client import Client, ClientOptions
 from trio_http.messages import FieldsInput
-from trio_http.server import Handler, ServerConfig, serve_connection
+from trio_http.server import Handler, ServerConfig, check_handler, serve_connection
 
 from ._streams import MemoryStream, memory_pair
 
@@ -81,10 +81,11 @@ async def open_client(
       headers: fields of every request that does not say otherwise.
       client_options: as `Client`; a ``dial`` of your own takes the place of the handler.
 
-    Raises: as `Client`.
+    Raises: as `Client`; TypeError when ``handler`` cannot be one.
 
     Cancellation: as the block; all is closed when it comes out.
     """
+    check_handler(handler)  # here, where it is the test that is told
     servers = _Servers(handler, config or ServerConfig())
     client_options.setdefault("dial", servers.dial)
     # By hand, as `Client` does it: a nursery that is told of the block's exception would put it into a group.

@@ -7,12 +7,15 @@ waiting, or ended in synchronous code; the methods of `Transport` that need this
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from typing import Any, ClassVar
 
 import trio
 
 from ._transport import RECEIVE_BYTES, Address, Transport
+
+logger = logging.getLogger("trio_http.transport")
 
 
 class StreamTransport(Transport):
@@ -162,11 +165,15 @@ class StreamTransport(Transport):
         """Close the foreign stream without waiting for the peer and without telling how it went."""
         # Cancelled from the outset, as in `trio.aclose_forcefully`; and shielded, for where the caller is
         # cancelled too, that function passes the cancel on.
-        with (
-            contextlib.suppress(trio.BrokenResourceError),
-            trio.CancelScope(deadline=-math.inf, shield=True),
-        ):
-            await self._stream.aclose()
+        try:
+            with trio.CancelScope(deadline=-math.inf, shield=True):
+                await self._stream.aclose()
+        except trio.BrokenResourceError:
+            pass
+        except Exception:
+            # The stream's own: whoever closes it in a clean-up has more to do than this. Caught outside the
+            # scope, for only its exit takes the cancel out of a group.
+            logger.exception("closing %r failed", self._stream)
 
 
 def _addresses(stream: trio.abc.Stream | Any) -> tuple[Address, Address]:

@@ -349,6 +349,8 @@ class TLSTransport(SocketBase):
                 await self._wait_readable()
             except (trio.ClosedResourceError, trio.BusyResourceError) as exc:
                 failure = exc  # Raised outside, for the nursery would wrap it in a group.
+            # A cancel that comes in the nursery's end must not lose the edge that has woken us.
+            self._ready = True
             # The queue is kept by `_push`, so nothing is torn by this.
             nursery.cancel_scope.cancel()
         if failure is not None:

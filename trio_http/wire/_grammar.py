@@ -54,8 +54,8 @@ _REG_NAME_MARKS = marks(b"-._~!$&'()*+,;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabc
 _AUTHORITY_FORM = re.compile(rb"(?: %s+ | %s ) : [0-9]+" % (_REG_NAME, _IP_LITERAL), re.VERBOSE)
 
 # absolute-form = absolute-URI (RFC 9112 §3.2.2), of which we look at the beginning: a scheme (RFC 3986 §3.1),
-# and the slashes that tell it from a host with a port. An http or https URI has a host (RFC 9110 §4.2.1), and no
-# userinfo, which is there to deceive people (§4.2.4).
+# and the slashes that tell it from a host with a port. An http or https URI has a host (RFC 9110 §4.2.1), and
+# no userinfo, which is there to deceive people (§4.2.4).
 _ABSOLUTE_FORM = re.compile(rb"(?!https?://(?:[/?:]|\Z|[^/?]*@))[a-z][a-z0-9+\-.]*://", re.IGNORECASE)
 
 # HTTP-version = "HTTP/" DIGIT "." DIGIT, case-sensitive (RFC 9112 §2.3)

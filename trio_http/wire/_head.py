@@ -236,8 +236,10 @@ class HeadParser:
                 raise _host_error(host, headers)
             self._host = host
         # What is remembered was found to be right, and goes with the host above.
-        self._block = block if len(block) <= _REMEMBERED_BYTES else None
-        self._headers = headers
+        if len(block) <= _REMEMBERED_BYTES:
+            self._block, self._headers = block, headers
+        else:
+            self._block, self._headers = None, _NO_FIELDS
         return headers
 
     def _judge(self, headers: Headers) -> None:

@@ -214,7 +214,7 @@ def _checked_line(name: Any, value: Any) -> tuple[Pair, bytes, int]:
     raw, content = as_bytes(name), as_bytes(value)
     lower = fold_name(raw)
     if lower is None or content.strip() != content or 0 in content.translate(VALUE_MARKS):
-        raise _illegal(raw, lower, content)
+        raise _illegal(raw, lower, content) from None  # not from the look-up in `_recent`
     if lower == b"transfer-encoding":
         content = content.lower()
     elif lower == b"content-length":

@@ -52,6 +52,9 @@ _SWITCHING: Final = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
 # The answers to these are framed in ways of their own (RFC 9112 §6.3).
 _ODD_METHODS: Final = frozenset([b"HEAD", b"CONNECT"])
 _HEAD_END: Final = b"\r\n\r\n"
+# What was received and used is let go of before the wait for the next message, unless it is short: ten thousand
+# idle connections would hold ten thousand last receives. As for what is remembered of heads.
+_KEPT_BYTES: Final = 1024
 
 
 class Incoming:
@@ -130,8 +133,8 @@ class Incoming:
 
     @property
     def client_is_waiting_for_100_continue(self) -> bool:
-        """The client said ``Expect: 100-continue``, and neither an answer nor body came since (RFC 9110
-        §10.1.1)."""
+        """The client said ``Expect: 100-continue``, and neither a 100, a final response nor body came since
+        (RFC 9110 §10.1.1)."""
         return self._waiting_for_100
 
     @property
@@ -362,7 +365,9 @@ class Incoming:
         if following is None:
             raise self._forbidden(InformationalResponse, SERVER)
         self._state = following
-        self._waiting_for_100 = False
+        if status_code in (100, 101):
+            # Another interim response, 103 say, is no answer to the expectation (RFC 9110 §10.1.1).
+            self._waiting_for_100 = False
 
     def _begin_response(self, status_code: int, http_version: bytes, headers: Headers) -> None:
         switching = self._request_method == b"CONNECT" and 200 <= status_code < 300
@@ -408,6 +413,10 @@ class Incoming:
         self._state = following
         self._reader = self._writer = self._request_method = None
         self._waiting_for_100 = False
+        buffer = self._buffer
+        if buffer.pos == len(buffer.data) > _KEPT_BYTES:
+            buffer.data = b""
+            buffer.pos = buffer.scanned = 0
 
     @property
     def _trailers(self) -> Headers:
