@@ -9,6 +9,10 @@ Two of the contenders are no HTTP servers but floors: they send fixed bytes for 
 trio* is a non-blocking `recv` and `send` around `trio.lowlevel.wait_readable`, which nobody on trio can be
 faster than; *trio streams* is `trio.serve_tcp` with `receive_some` and `send_all`.
 
+*Ours* has what it has by default: all limits on time and rates, the watch over disconnects. *Everything on*
+adds a deadline for each request, limits on connections and requests, trusted networks and counting
+instruments. Two more write an access log, each in its own way, to nowhere.
+
 Scenarios: *small* is wrk's own head of one field; *browser* adds fields to make up the 12 of desktop Chrome,
 the same in each request; *varied* sends 64 such heads in turn, which differ in target and in three fields
 (made by a script inside wrk; it costs wrk a little).
@@ -36,10 +40,17 @@ HOST = "127.0.0.1"
 CONNECTIONS = 64
 VARIED_HEADS = 64
 
-RAW, STREAMS, OURS = "raw trio", "trio streams", "ours"
-HYPERCORN, UVICORN, GRANIAN, AIOHTTP = (
+RAW, STREAMS, OURS, OURS_ALL, OURS_LOG = (
+    "raw trio",
+    "trio streams",
+    "ours",
+    "ours, everything on",
+    "ours, access log",
+)
+HYPERCORN, UVICORN, UVICORN_LOG, GRANIAN, AIOHTTP = (
     "hypercorn on trio",
     "uvicorn (httptools, uvloop)",
+    "uvicorn, access log",
     "granian (ASGI)",
     "aiohttp",
 )
@@ -113,6 +124,48 @@ def serve_ours(port: int) -> None:
     trio.run(functools.partial(serve_tcp, app, port, host=HOST))
 
 
+def serve_ours_with_everything(port: int) -> None:
+    """The same with all that is off by default switched on, but for what is written somewhere."""
+    import trio
+
+    from trio_http import Counters, Request, Response, ServerConfig, ServerTimes, serve_tcp
+
+    async def app(request: Request) -> Response:
+        return Response(200, text="Hello, world!")
+
+    config = ServerConfig(
+        times=ServerTimes(request=30),
+        max_connections=10_000,
+        max_requests=10_000_000,
+        max_requests_jitter=1000,
+        trusted_proxies=["10.0.0.0/8"],
+        deadlines_from=["10.0.0.0/8"],
+        instruments=[Counters()],
+        connect=True,
+    )
+    trio.run(functools.partial(serve_tcp, app, port, host=HOST, config=config))
+
+
+def serve_ours_with_a_log(port: int) -> None:
+    """The same with a line in a log for each exchange, which goes nowhere."""
+    import logging
+    import os
+
+    import trio
+
+    from trio_http import AccessLog, Request, Response, ServerConfig, serve_tcp
+
+    async def app(request: Request) -> Response:
+        return Response(200, text="Hello, world!")
+
+    logger = logging.getLogger("trio_http.access")
+    logger.addHandler(logging.FileHandler(os.devnull))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    config = ServerConfig(instruments=[AccessLog("common")])
+    trio.run(functools.partial(serve_tcp, app, port, host=HOST, config=config))
+
+
 async def asgi_app(scope: dict[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
     """The least ASGI application: it says the same as the others, without reading the request's body."""
     assert scope["type"] == "http"
@@ -133,11 +186,20 @@ def serve_hypercorn(port: int) -> None:
     trio.run(hypercorn.trio.serve, app, config)
 
 
-def serve_uvicorn(port: int) -> None:
+def serve_uvicorn(port: int, *, access_log: bool = False) -> None:
+    import copy
+    import os
+
     import httptools  # noqa: F401 - or uvicorn says in its own words that it is missing
     import uvicorn
     import uvloop  # noqa: F401 - likewise
 
+    log_config = copy.deepcopy(uvicorn.config.LOGGING_CONFIG)
+    log_config["handlers"]["access"] = {
+        "class": "logging.FileHandler",
+        "formatter": "access",
+        "filename": os.devnull,
+    }
     uvicorn.run(
         asgi_app,
         host=HOST,
@@ -146,8 +208,9 @@ def serve_uvicorn(port: int) -> None:
         loop="uvloop",
         ws="none",
         lifespan="off",
-        access_log=False,
-        log_level="warning",
+        access_log=access_log,
+        log_config=log_config,
+        log_level="info" if access_log else "warning",
     )
 
 
@@ -185,8 +248,11 @@ SERVERS: dict[str, Callable[[int], None]] = {
     RAW: serve_raw_trio,
     STREAMS: serve_trio_streams,
     OURS: serve_ours,
+    OURS_ALL: serve_ours_with_everything,
+    OURS_LOG: serve_ours_with_a_log,
     GRANIAN: serve_granian,
     UVICORN: serve_uvicorn,
+    UVICORN_LOG: functools.partial(serve_uvicorn, access_log=True),
     AIOHTTP: serve_aiohttp,
     HYPERCORN: serve_hypercorn,
 }

@@ -29,7 +29,7 @@ SECONDS = 30
 
 
 @contextmanager
-def example(name: str, *args: str) -> Iterator[subprocess.Popen[str]]:
+def example(name: str, *args: str, stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run an example while the block runs; its output can be read as text."""
     # A shell's background job ignores Ctrl-C and hands that down. A handler is not handed down: the example
     # gets the default.
@@ -39,7 +39,7 @@ def example(name: str, *args: str) -> Iterator[subprocess.Popen[str]]:
     try:
         process = subprocess.Popen(
             [sys.executable, str(EXAMPLES / name), *args],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env,
         )  # fmt: skip
     finally:
         signal.signal(signal.SIGINT, before)
@@ -90,8 +90,11 @@ def connection(demo_url: str) -> Iterator[http.client.HTTPConnection]:
 def test_the_examples_are_those_that_are_run_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "demo_server.py",
+        "echo_upgrade.py",
         "fetch.py",
         "metrics.py",
+        "sse.py",
+        "upload.py",
     }
 
 
@@ -272,3 +275,128 @@ def test_metrics_ends_in_peace_by_ctrl_c(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=SECONDS)
     assert (process.returncode, stderr) == (0, "")
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    """The port that an example says it listens on, in the first line that it prints."""
+    found = re.search(r"http://127\.0\.0\.1:(\d+)", first_lines(process, "http://")[0])
+    assert found is not None
+    return int(found[1])
+
+
+def test_sse_ticks_and_says_goodbye_when_it_is_told_to_end() -> None:
+    with example("sse.py", "0") as process:
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=SECONDS)
+        connection.request("GET", "/events")
+        response = connection.getresponse()  # delimited by its chunks, so that a cut would raise
+        assert response.headers["content-type"] == "text/event-stream"
+        assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n", response.readline())
+        process.send_signal(signal.SIGTERM)
+        assert response.read().endswith(b"\n\nevent: bye\ndata:\n\n")
+        connection.close()
+        stdout, stderr = process.communicate(timeout=SECONDS)
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout == "one more watches\none less watches: the clock has stopped\n"
+
+
+def test_sse_notices_that_a_watcher_has_left() -> None:
+    with example("sse.py", "0") as process:
+        port = port_of(process)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        connection.request("GET", "/")
+        assert b'EventSource("/events")' in connection.getresponse().read()
+        connection.request("GET", "/events")
+        response = connection.getresponse()
+        assert response.readline().startswith(b"data: ")
+        response.close()
+        connection.close()
+        assert first_lines(process, "one less")[-1] == "one less watches: client disconnected"
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the example that keeps files in ``tmp_path``."""
+    with example("upload.py", str(tmp_path), "0") as process:
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=SECONDS)
+        yield connection
+        connection.close()
+
+
+def status_of(connection: http.client.HTTPConnection) -> int:
+    """The status of the answer; the rest of it is read, for only then its socket is let go."""
+    with connection.getresponse() as response:
+        response.read()
+        return response.status
+
+
+@pytest.mark.parametrize("content", [b"x" * 300_000, [b"in ", b"pieces"]], ids=["sized", "chunked"])
+def test_upload_keeps_the_file_that_it_is_sent(
+    content: bytes | list[bytes], upload: http.client.HTTPConnection, tmp_path: Path
+) -> None:
+    upload.request("PUT", "/file.txt", body=content)
+    response = upload.getresponse()
+    assert (response.status, response.read()) == (201, b"file.txt is kept\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+    assert (tmp_path / "file.txt").read_bytes() == (
+        content if isinstance(content, bytes) else b"".join(content)
+    )
+
+
+def test_upload_refuses_a_file_that_is_too_large_before_it_is_sent(
+    upload: http.client.HTTPConnection, tmp_path: Path
+) -> None:
+    upload.putrequest("PUT", "/file.txt")
+    upload.putheader("Content-Length", "10000001")
+    upload.putheader("Expect", "100-continue")
+    upload.endheaders()
+    assert status_of(upload) == 413
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upload_keeps_nothing_of_a_file_that_was_cut(
+    upload: http.client.HTTPConnection, tmp_path: Path
+) -> None:
+    upload.putrequest("PUT", "/file.txt")
+    upload.putheader("Content-Length", "10")
+    upload.endheaders(b"half")
+    assert upload.sock is not None
+    upload.sock.shutdown(socket.SHUT_WR)
+    assert status_of(upload) == 400
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("PUT", "/../up", 404), ("PUT", "/.hidden", 404), ("PUT", "/", 404), ("POST", "/a", 405)],
+)
+def test_upload_refuses_what_is_no_file_of_its_folder(
+    method: str, path: str, status: int, upload: http.client.HTTPConnection, tmp_path: Path
+) -> None:
+    upload.request(method, path, body=b"hello")
+    assert status_of(upload) == status
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_echo_by_upgrade_says_everything_again() -> None:
+    with example("echo_upgrade.py", "serve", "0") as server:
+        port = str(port_of(server))
+        with example("echo_upgrade.py", "say", port, stdin=subprocess.PIPE) as client:
+            stdout, stderr = client.communicate("hello\nhow are you?\n", timeout=SECONDS)
+        assert (client.returncode, stderr) == (0, "")
+        assert stdout == "echo: hello\necho: how are you?\n"
+
+
+def test_the_echo_by_upgrade_has_no_other_protocol() -> None:
+    with example("echo_upgrade.py", "serve", "0") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=SECONDS)
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        assert (response.status, response.headers["upgrade"]) == (426, "echo")
+        connection.close()
+
+
+def test_who_wants_an_echo_from_another_server_is_told_of_the_refusal(demo_url: str) -> None:
+    with example("echo_upgrade.py", "say", demo_url.rpartition(":")[2]) as client:
+        stdout, stderr = client.communicate(timeout=SECONDS)
+    assert (client.returncode, stdout) == (1, "")
+    assert stderr.startswith("refused: Response(")

@@ -115,7 +115,10 @@ async def _reported(key: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _sleep(seconds: float) -> None:
-    await (trio.sleep(seconds) if trio.lowlevel.in_trio_run() else asyncio.sleep(seconds))
+    if trio.lowlevel.in_trio_run():
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
 
 
 async def _shielded(seconds: float) -> None:
@@ -172,12 +175,12 @@ async def _clock(receive: Receive, send: Send, key: str) -> None:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(listen_on_trio)
-            while not _told:
+            while not _told:  # noqa: ASYNC110 - it is told on one of two libraries
                 await trio.sleep(0.02)
             nursery.cancel_scope.cancel()
     else:
         listening = asyncio.ensure_future(listen())
-        while not _told and not listening.done():
+        while not _told and not listening.done():  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
         listening.cancel()
     await send({"type": "http.response.body", "body": b"event: bye\ndata:\n\n", "more_body": True})

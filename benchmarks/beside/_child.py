@@ -18,7 +18,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +170,6 @@ def serve_granian(port: int, settings: dict[str, Any]) -> None:
         interface=granian.constants.Interfaces.ASGI,
         workers=1,
         workers_kill_timeout=whole_seconds(settings["grace"]),
-        respawn_interval=0.5,
         log_level=granian.log.LogLevels.error,
         ssl_cert=tls and Path(tls[0]),
         ssl_key=tls and Path(tls[1]),
@@ -194,7 +192,7 @@ SERVERS: dict[str, Callable[[int, dict[str, Any]], None]] = {
 
 
 def take_passed(passed: str, names: str) -> None:
-    """Have the descriptors `passed` as systemd would: 3 and up, told of in the environment (sd_listen_fds(3)).
+    """Have the descriptors `passed` as from systemd: 3 and up, told of in the environment (sd_listen_fds(3)).
 
     Starts this program again, since a process's environment is read when it starts.
     """

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from _contender import Contender
+from _contender import HYPERCORN, Contender
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ class Claim:
     turn: Literal["long", "beside", "alone"] = "beside"
 
 
-
 class Table:
     """One Markdown table: a line for each claim, a column for each server, and notes below.
 
@@ -84,7 +83,8 @@ class Table:
           claims: in the order of the lines.
           found: by the text of the claim and the name of the server; a str says why there is no figure.
         """
-        rows = [["claim", "rows", *self._servers]]
+        names = [f"{name} on trio" if name == HYPERCORN else name for name in self._servers]
+        rows = [["claim", "rows", *names]]
         for claim in claims:
             rows.append([claim.text, claim.rows, *(self._cell(claim, name, found) for name in self._servers)])
         rows.insert(1, ["---"] * len(rows[0]))

@@ -26,6 +26,8 @@ if str(FOLDER.parent) not in sys.path:
 
 import _harness  # noqa: E402 - the line above is what makes it found
 
+harness = _harness
+
 HOST: Final = "127.0.0.1"
 OURS, HYPERCORN, UVICORN, GRANIAN = "ours", "hypercorn", "uvicorn", "granian"
 PEERS: Final = (HYPERCORN, UVICORN, GRANIAN)
@@ -121,7 +123,8 @@ class Contender:
     def log(self) -> str:
         """Return what the server has logged so far."""
         self._log.seek(0)
-        return self._log.read() + "".join(self._lines)
+        text: str = self._log.read()
+        return text + "".join(self._lines)
 
 
 _keys = itertools.count(1)

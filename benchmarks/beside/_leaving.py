@@ -1,4 +1,4 @@
-"""Claims about clients that go away: their handlers are cancelled, soon, with a reason, unless they say no."""
+"""Claims about clients that go away: handlers are cancelled, soon, with a reason, unless they say no."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ async def _cancelled(run: Run, name: str) -> Cell:
             delays.append(delay)
             reasons.add(reason)
     median = statistics.median(delays)
-    figures = f"{len(delays)} of {len(delays)}, after {median * 1000:.1f} ms ({max(delays) * 1000:.1f} at most)"
+    figures = (
+        f"{len(delays)} of {len(delays)}, after {median * 1000:.1f} ms ({max(delays) * 1000:.1f} at most)"
+    )
     return Cell(
         reasons == {"client disconnected"} and median < LATEST,
         f"{figures}, reason {', '.join(map(repr, reasons))}",
@@ -75,6 +77,17 @@ _NO_POLICY = {
 }
 
 CLAIMS = [
-    Claim("a handler is cancelled when its client goes away, and told why", "N4, S25, S26", _cancelled, turn="alone"),
-    Claim("two policies in one server: cancelled, or finishing first", "N5, S27", _two_policies, _NO_POLICY, "alone"),
+    Claim(
+        "a handler is cancelled when its client goes away, and told why",
+        "N4, S25, S26",
+        _cancelled,
+        turn="alone",
+    ),
+    Claim(
+        "two policies in one server: cancelled, or finishing first",
+        "N5, S27",
+        _two_policies,
+        _NO_POLICY,
+        "alone",
+    ),
 ]

@@ -63,7 +63,8 @@ async def app(request: Request) -> Response | None:
             await trio.sleep(float(seconds))
             return await _sink(request)
         case ["clock", key]:
-            return await _clock(request, key)
+            await _clock(request, key)
+            return None
         case ["drip", count]:
             async with request.stream_response(200) as body:
                 for number in range(int(count)):
@@ -87,7 +88,8 @@ async def app(request: Request) -> Response | None:
             await request.send_informational(103, headers={"Link": "</style.css>; rel=preload"})
             return Response(200, content=HELLO)
         case ["socket", key]:
-            return await _socket(request, key)
+            await _socket(request, key)
+            return None
     return await _ours_only(request)
 
 
@@ -103,7 +105,8 @@ async def _ours_only(request: Request) -> Response | None:
             assert isinstance(address, tuple)
             return Response(200, text=f"{address[0]} {address[1]}")
         case ["speed", key]:
-            return await _speed(request, key)
+            await _speed(request, key)
+            return None
         case ["hop", *ports, key]:
             return await _hop(request, ports, key)
     raise HTTPException(404)
@@ -244,7 +247,9 @@ async def serve(
         listeners = trio_http.systemd_listeners(settings["systemd"])
         start = partial(trio_http.serve_listeners, app, listeners, config=config)
     elif tls is not None:
-        start = partial(trio_http.serve_ssl_over_tcp, app, port, trio_http.server_context(*tls), config=config)
+        start = partial(
+            trio_http.serve_ssl_over_tcp, app, port, trio_http.server_context(*tls), config=config
+        )
     else:
         start = partial(trio_http.serve_tcp, app, port, config=config)
     async with trio.open_nursery() as nursery:

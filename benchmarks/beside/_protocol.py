@@ -85,7 +85,9 @@ async def _upgrade(run: Run, name: str) -> Cell:
 
     async with trio.open_nursery() as nursery:
         server: trio_http.Server = await nursery.start(partial(trio_http.serve_tcp, handler, 0))
-        address: tuple[Any, ...] = server.listeners[0].socket.getsockname()
+        listener = server.listeners[0]
+        assert isinstance(listener, trio.SocketListener)
+        address: tuple[Any, ...] = listener.socket.getsockname()
 
         async def make() -> tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]:
             stream = await trio.open_tcp_stream(address[0], address[1])
@@ -106,7 +108,9 @@ async def _upgrade(run: Run, name: str) -> Cell:
         await raw.send(b" and more")
         await raw.until(b"more")
     raw.close()
-    return Cell(head.status == 101, "passes Trio's tests of a half-closeable stream; left-over bytes are there")
+    return Cell(
+        head.status == 101, "passes Trio's tests of a half-closeable stream; left-over bytes are there"
+    )
 
 
 _OFFER = get("/echo", "Connection: Upgrade", "Upgrade: echo")
@@ -114,7 +118,7 @@ _OFFER = get("/echo", "Connection: Upgrade", "Upgrade: echo")
 _NO_UPGRADE = {
     HYPERCORN: "an Upgrade other than websocket and h2c is a plain request (hypercorn/protocol/h11.py)",
     UVICORN: "an Upgrade other than websocket is a plain request (uvicorn/protocols/http/httptools_impl.py)",
-    GRANIAN: "its applications have http and websocket scopes (granian/asgi.py); no raw stream is handed over",
+    GRANIAN: "its applications have http and websocket scopes (granian/asgi.py), and no raw stream",
 }
 _NO_REQUEST_TRAILERS = {
     HYPERCORN: "ASGI's http.request has body and more_body only (hypercorn/protocol/http_stream.py)",

@@ -1,4 +1,4 @@
-"""Claims about sockets and TLS: a certificate swapped under load, systemd's sockets by name, PROXY headers."""
+"""Claims about sockets and TLS: a certificate swapped under load, systemd's sockets, PROXY headers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def _swap(run: Run, name: str) -> Cell:
             asked = time.monotonic()
             child.command("swap", *after)
             with trio.move_on_after(8):
-                while len(load.seen) < 2:
+                while len(load.seen) < 2:  # noqa: ASYNC110 - it is seen by any of many
                     await trio.sleep(0.01)
             await trio.sleep(seconds)
             nursery.cancel_scope.cancel()
@@ -117,7 +117,7 @@ _SWAPS = {
         "no call for it; here the new chain was loaded into the context that `ssl_context_factory` has kept"
         " (uvicorn/config.py)"
     ),
-    GRANIAN: "by new files under the same names, and a SIGHUP that replaces the workers (granian/server/common.py)",
+    GRANIAN: "new files under the same names, and a SIGHUP that replaces workers (granian/server/common.py)",
 }
 
 
@@ -169,7 +169,7 @@ _NO_NAMES = {
 _NO_PROXY = {
     HYPERCORN: "no such setting (hypercorn/config.py), and no other parser before h11 (hypercorn/protocol/)",
     UVICORN: "no such setting (uvicorn/config.py); its middleware reads fields only (uvicorn/middleware/)",
-    GRANIAN: "no such setting (granian/server/common.py); its wrappers read fields only (granian/utils/proxies.py)",
+    GRANIAN: "no such setting (granian/server/common.py); wrappers read fields (granian/utils/proxies.py)",
 }
 
 CLAIMS = [

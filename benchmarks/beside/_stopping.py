@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import ssl
+import struct
+import termios
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +14,7 @@ from functools import partial
 
 import trio
 from _claims import Cell, Claim, Run
-from _contender import GRANIAN, HOST, HYPERCORN, OURS, UVICORN, Contender, new_key, running
+from _contender import GRANIAN, HYPERCORN, UVICORN, Contender, new_key, running
 from _raw import Raw, connect, get
 
 GRACE = 0.5
@@ -46,10 +49,6 @@ async def stop_reading(child: Contender, raw: Raw, key: str) -> None:
 
 
 def _unread(raw: Raw) -> int:
-    import fcntl
-    import struct
-    import termios
-
     (count,) = struct.unpack("i", fcntl.ioctl(raw.sock.fileno(), termios.FIONREAD, b"\0" * 4))
     return int(count)
 
@@ -167,8 +166,8 @@ async def _says_close(run: Run, name: str) -> Cell:
 
 _NO_FINISH = {
     HYPERCORN: (
-        "no such block: its application gets `receive` and `send` (hypercorn/trio/task_group.py), and the only"
-        " cancel is that of the whole server nursery (hypercorn/trio/run.py)"
+        "no such block: its application gets `receive` and `send` (hypercorn/trio/task_group.py), and the"
+        " only cancel is that of the whole server nursery (hypercorn/trio/run.py)"
     ),
     UVICORN: "no such block; the only cancel is the one at the end of the grace (uvicorn/server.py)",
     GRANIAN: "no such block; `receive` and `send` are all its application gets (granian/asgi.py)",
@@ -181,15 +180,21 @@ CLAIMS = [
         partial(stop_with, stop_reading),
     ),
     Claim("... a client that never ends its head", "N2, S22", partial(stop_with, _half_a_head)),
-    Claim("... a client within its TLS handshake", "N2, S22", partial(stop_with, _half_a_handshake, tls=True)),
-    Claim("... an upgraded connection (WebSocket) whose client is silent", "N2", partial(stop_with, _a_socket)),
+    Claim(
+        "... a client within its TLS handshake", "N2, S22", partial(stop_with, _half_a_handshake, tls=True)
+    ),
+    Claim(
+        "... an upgraded connection (WebSocket) whose client is silent", "N2", partial(stop_with, _a_socket)
+    ),
     Claim(
         "... a handler that withholds disconnect and drain (`finish(within=60)`)",
         "N2, N5",
         partial(stop_with, partial(_a_handler, "/finish/60/60")),
         _NO_FINISH,
     ),
-    Claim(f"... a handler in a shield of its own for {SHIELD} s: its client is let go in time", "N2", _shield),
+    Claim(
+        f"... a handler in a shield of its own for {SHIELD} s: its client is let go in time", "N2", _shield
+    ),
     Claim("a handler is told of the drain: an event stream ends by itself", "N3, S24", _told),
     Claim("an answer within the drain says Connection: close", "S23", _says_close),
 ]

@@ -1,7 +1,8 @@
-"""Every medium: a test that serves by `support.serve` runs over memory streams, TCP, TCP without the epoll, and TLS.
+"""Every medium: a test that serves by `support.serve` runs over memory streams, TCP, TCP without the epoll, and
+TLS.
 
-Its name then ends in the medium: ``-k "not tls"`` leaves one out, ``-m "not interop"`` all but memory streams.
-What holds in one medium only is marked, with the reason:
+Its name then ends in the medium: ``-k "not tls"`` leaves one out, ``-m "not interop"`` leaves memory streams
+alone. What holds in one medium only is marked, with the reason:
 ``@pytest.mark.only_on("memory", reason="counts receives")``.
 """
 

@@ -43,8 +43,8 @@ class Medium(enum.Enum):
         return self is not Medium.MEMORY
 
 
-#: How long all must have been idle before the clock of a test over sockets jumps, in seconds. The loopback hands
-#: bytes over within the system call that sends them, except on a machine that is busy with interrupts.
+#: How long all must have been idle before the clock of a test over sockets jumps, in seconds. The loopback
+#: hands bytes over within the system call that sends them, except on a machine that is busy with interrupts.
 PAUSE: Final = 0.01
 
 _client_context = functools.cache(client_context)

@@ -151,8 +151,9 @@ async def test_cancelling_a_server_closes_its_listeners_and_connections(nursery:
         with pytest.raises(trio.BrokenResourceError):
             await peer.rest()
         await peer.stream.aclose()
+    host, _, port = server.url.removeprefix("http://").partition(":")
     with pytest.raises(OSError):
-        await trio.open_tcp_stream(*server.url.removeprefix("http://").split(":"))
+        await trio.open_tcp_stream(host, int(port))
 
 
 @pytest.mark.interop

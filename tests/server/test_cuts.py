@@ -24,7 +24,7 @@ import trio
 import trio.testing
 
 from tests.server.media import descriptors
-from tests.server.support import GET, Cut, Peer, chunk, head, post, serve
+from tests.server.support import GET, Cut, Peer, chunk, head, post
 from trio_http import CancelReason, ClientDisconnected, Request, Response, ServerConfig, serve_tcp, wire
 from trio_http.instruments import CloseRecord, ServerInstrument
 from trio_http.server import Handler, Server
@@ -46,6 +46,7 @@ REQUESTS: dict[str, bytes] = {
     "expecting": EXPECTING + b"hello",
     "pipelined": post(b"first", target="/1") + head("GET", "/2"),
 }
+
 
 @dataclasses.dataclass
 class Call:
@@ -242,8 +243,13 @@ def complete(request: bytes) -> tuple[int, int]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("name", "edge_poll"),
-    # Without the epoll the end behind another request does not show: one read ahead is all there is.
-    [(name, edge_poll) for name in REQUESTS for edge_poll in (True, False) if edge_poll or name != "pipelined"],
+    # Without the epoll an end behind another request does not show before that is read.
+    [
+        (name, edge_poll)
+        for name in REQUESTS
+        for edge_poll in (True, False)
+        if edge_poll or name != "pipelined"
+    ],
 )
 async def test_a_handler_is_cancelled_or_never_called_wherever_its_request_is_cut(
     name: str, way: Way, edge_poll: bool, caplog: pytest.LogCaptureFixture
@@ -298,16 +304,6 @@ async def test_whoever_may_half_close_is_answered_exactly_what_was_asked_whole(
             # What was cut is told so, but for what was not begun: no client, then, asked for anything.
             rest = [400] if 0 < length < end or end < length < len(request) else []
             assert statuses in (answers + rest, answers), (length, statuses)
-
-
-async def test_without_the_epoll_a_handler_is_cancelled_whose_client_went_away_behind_another_request(
-    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
-) -> None:
-    peer = serve(nursery, wait_for_ever, streams=trio.testing.memory_stream_pair())
-    await peer.send(REQUESTS["pipelined"])
-    await peer.stream.send_eof()
-    with trio.fail_after(1):
-        await peer.finished.wait()
 
 
 # -- responses

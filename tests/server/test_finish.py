@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.server.media import Medium
-from tests.server.running import IN_EVERY_MEDIUM, Witness, leave, run_server, settle
+from tests.server.running import IN_EVERY_MEDIUM, Witness, blamed, leave, run_server, settle
 from tests.server.support import GET, config, head
 from trio_http import Request, Response
 
@@ -25,7 +25,7 @@ NOTICE = 0.05
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No disconnect, drain or finished block is anybody's fault."""
     yield
-    assert [record.getMessage() for record in caplog.get_records("call")] == []
+    assert blamed(caplog) == []
 
 
 class Steps:

@@ -368,13 +368,13 @@ async def test_no_answer_has_no_status(nursery: trio.Nursery, witness: Witness) 
 
 
 async def test_a_client_that_left_within_a_streamed_answer_is_why_the_connection_ended(
-    nursery: trio.Nursery, witness: Witness
+    nursery: trio.Nursery, mock_clock: trio.testing.MockClock, witness: Witness
 ) -> None:
     async def handler(request: Request) -> None:
         async with request.stream_response() as body:
             await body.send_all(b"x")
             await go_on.wait()
-            # Without a wait between, so that the send finds out, and no watch over disconnects.
+            # The clock stands still, so that the send finds out, and no watch over disconnects.
             while True:
                 await body.send_all(b"x" * 100_000)
 

@@ -532,6 +532,7 @@ async def test_a_response_beside_an_upgrade_is_an_error_and_sends_nothing(
     peer = serve(nursery, handler)
     await peer.send(OFFER)
     assert await peer.rest() == SWITCHED + b"data"
+    await peer.finished.wait()
     (record,) = errors(caplog)
     assert "beside its upgrade" in str(record.exc_info)
 

@@ -108,8 +108,8 @@ class Ticker:
         if entry is None:
             return
         entry[2] = None
-        # Dead entries wait for their time, unless they become the greater part: connections that are short, or
-        # that are watched for something short again and again, would pile them up.
+        # Dead entries wait for their time, unless they become the greater part: connections that are short,
+        # or that are watched for something short again and again, would pile them up.
         if len(self._heap) > 2 * len(self._entries) + _FEW:
             self._heap = [entry for entry in self._heap if entry[2] is not None]
             heapq.heapify(self._heap)

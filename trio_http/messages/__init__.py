@@ -6,6 +6,7 @@ from ._body import MessageBody as MessageBody
 from ._forwarded import ForwardedFacts as ForwardedFacts
 from ._forwarded import ForwardedStyle as ForwardedStyle
 from ._forwarded import client_of as client_of
+from ._forwarded import peer_facts as peer_facts
 from ._headers import FieldsInput as FieldsInput
 from ._headers import Headers as Headers
 from ._headers import as_wire_headers as as_wire_headers

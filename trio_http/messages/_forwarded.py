@@ -126,7 +126,7 @@ def client_of(
     """
     if style not in ("forwarded", "x-forwarded"):
         raise ValueError(f'expected "forwarded" or "x-forwarded", not {style!r}')
-    here = _connection_facts(peer)
+    here = peer_facts(peer)
     if peer not in trusted:
         return here
     if style == "forwarded":
@@ -134,8 +134,8 @@ def client_of(
     return _walk_x_forwarded(headers, here, trusted)
 
 
-def _connection_facts(peer: Address) -> ForwardedFacts:
-    """Return what the connection itself tells."""
+def peer_facts(peer: Address) -> ForwardedFacts:
+    """Return what the connection to ``peer`` itself tells."""
     if not isinstance(peer, tuple) or len(peer) < 2 or not isinstance(peer[0], str):
         return ForwardedFacts()
     address = ip_of(peer[0])

@@ -138,7 +138,7 @@ class ServerConnection:
                 link.expect_by(now() + idle, CancelReason.IDLE)
                 peer.receive_data(await receive())
                 head = peer.next_head()
-                if head is wire.NEED_DATA and peer.has_unread:
+                if head is wire.NEED_DATA and peer.unread_bytes:
                     head = await link.rest_of_head(now() + config.times.head)
             else:
                 head = await self._first_or_pipelined_head()
@@ -154,7 +154,7 @@ class ServerConnection:
             if account is not None:
                 account.begin(request)
             if limits_handlers:
-                link.limit_handler(client_deadline_of(request, config, began))
+                link.limit_handler(client_deadline_of(request, began))
             if link.hangup:
                 link.notice_hangup()
             try:
@@ -206,9 +206,8 @@ class ServerConnection:
                 # Others have their turn first, or one that pipelines without end would starve them.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return head
-            if not peer.has_unread:
-                return head
-            return await link.rest_of_head(trio.current_time() + head_seconds)
+            has_begun = peer.unread_bytes > 0  # else it was an empty line
+            return await link.rest_of_head(trio.current_time() + head_seconds) if has_begun else head
         if self._shared.draining:  # which came between the accept and now
             return await self._first_or_pipelined_head() if self._has_late_request() else wire.CLOSED
         end = link.opened + head_seconds

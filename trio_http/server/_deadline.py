@@ -6,7 +6,6 @@ import math
 import re
 from typing import Final
 
-from ._config import ServerConfig
 from ._request import Request
 
 #: The field that carries the time which is left to whoever asked, in milliseconds, as a client's trio program
@@ -17,13 +16,13 @@ FIELD: Final = "request-deadline"
 _MILLISECONDS: Final = re.compile("[0-9]{1,10}")
 
 
-def client_deadline_of(request: Request, config: ServerConfig, now: float) -> float:
+def client_deadline_of(request: Request, now: float) -> float:
     """Return until when a trusted client wants the answer to a request that came ``now``; `math.inf` when it
     does not say.
 
     A field that is no number is taken for absent: the request is sound without it.
     """
-    if config.deadlines_from and request._link.peer in config.deadlines_from:
+    if request._link.trusts_deadline:
         value = request.headers.get(FIELD)
         if value is not None and _MILLISECONDS.fullmatch(value):
             return now + int(value) / 1000

@@ -13,6 +13,7 @@ import trio
 
 from trio_http import wire
 from trio_http._errors import ClientDisconnected, HTTPException
+from trio_http.messages import ForwardedFacts, peer_facts
 from trio_http.transport import Address, ProxyHeader, Transport, peer_address
 from trio_http.wire import CHUNKED
 
@@ -45,12 +46,14 @@ class Link(TimedConnection):
       ending: the connection is being closed.
       hangup: the client has ended its sending (1), or the whole connection (2).
       upgraded: the connection has become a stream of the handler's.
+      trusts_proxy, trusts_deadline: the client's forwarding fields, or its deadline, are believed.
       proxy: the PROXY header that the connection began with; None without one.
       read_ahead: notices a hang-up where the transport does not tell by itself; None mostly.
     """
 
     __slots__ = (
         "_last_exchange",
+        "_peer_facts",
         "_probe_at",
         "_read_ahead_at",
         "_used",
@@ -70,15 +73,21 @@ class Link(TimedConnection):
         "read_ahead",
         "status",
         "target",
+        "trusts_deadline",
+        "trusts_proxy",
         "upgraded",
     )
 
     def __init__(self, transport: Transport, shared: Shared, proxy: ProxyHeader | None = None) -> None:
         super().__init__(transport, shared)
+        config = shared.config
         shared.opened += 1
         self.number = shared.opened
         self.proxy = proxy
-        config = shared.config
+        # Asked once: a look into networks costs as much as a small request does here.
+        self.trusts_proxy = bool(config.trusted_proxies) and self.peer in config.trusted_proxies
+        self.trusts_deadline = bool(config.deadlines_from) and self.peer in config.deadlines_from
+        self._peer_facts: ForwardedFacts | None = None
         self.exchange = 0
         self.handling = False
         self.last = shared.draining
@@ -166,6 +175,14 @@ class Link(TimedConnection):
         return peer_address(self.transport.peername, self.transport.sockname)
 
     @property
+    def peer_facts(self) -> ForwardedFacts:
+        """What is known of the client without its fields."""
+        facts = self._peer_facts
+        if facts is None:
+            facts = self._peer_facts = peer_facts(self.peer)
+        return facts
+
+    @property
     def deadline_is_the_clients(self) -> bool:
         """The handler's time is up earlier for its client than by our own limit."""
         return self.client_deadline < self.began + self.times.request
@@ -242,7 +259,8 @@ class Link(TimedConnection):
         super().on_deadline()
 
     def _may_read_ahead(self) -> bool:
-        """Tell whether the request is here, and nothing behind it: whoever handles it will not read itself."""
+        """Tell whether the request is here, and nothing behind it: whoever handles it will not read
+        itself."""
         rest = 0 if self.body_is_complete else self.framing - self.body_received
         return self.request_is_here and self.wire.unread_bytes <= rest
 

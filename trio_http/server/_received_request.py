@@ -91,10 +91,12 @@ class ReceivedRequest:
         them, the connection's own client and nothing else."""
         facts = self._forwarded
         if facts is None:
-            config = self._link.shared.config
-            facts = self._forwarded = client_of(
-                self.headers, self._link.peer, config.trusted_proxies, config.forwarded_fields
-            )
+            link = self._link
+            facts = link.peer_facts
+            if link.trusts_proxy:
+                config = link.shared.config
+                facts = client_of(self.headers, link.peer, config.trusted_proxies, config.forwarded_fields)
+            self._forwarded = facts
         return facts
 
     @property

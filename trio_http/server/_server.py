@@ -408,7 +408,8 @@ async def close_listeners(listeners: Sequence[trio.abc.Listener[Any]]) -> None:
     """
     for listener in listeners:
         try:
-            # As `trio.aclose_forcefully`, which would pass on a cancel of its caller and leave the others open.
+            # As `trio.aclose_forcefully`, which would pass on a cancel of its caller and leave the others
+            # open.
             with trio.CancelScope(deadline=-math.inf, shield=True):
                 await listener.aclose()
         except Exception:

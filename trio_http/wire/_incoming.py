@@ -52,8 +52,8 @@ _SWITCHING: Final = frozenset([MIGHT_SWITCH_PROTOCOL, SWITCHED_PROTOCOL])
 # The answers to these are framed in ways of their own (RFC 9112 §6.3).
 _ODD_METHODS: Final = frozenset([b"HEAD", b"CONNECT"])
 _HEAD_END: Final = b"\r\n\r\n"
-# What was received and used is let go of before the wait for the next message, unless it is short: ten thousand
-# idle connections would hold ten thousand last receives. As for what is remembered of heads.
+# What was received and used is let go of before the wait for the next message, unless it is short: ten
+# thousand idle connections would hold ten thousand last receives. As for what is remembered of heads.
 _KEPT_BYTES: Final = 1024
 
 
