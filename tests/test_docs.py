@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import socket
+import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,7 @@ def snippets() -> list[Any]:
 async def test_the_readmes_client_gets_what_the_readmes_server_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    server, client = (program(source) for source in blocks(README, "python"))
+    server, _, client = (program(source) for source in blocks(README, "python"))
     async with trio.open_nursery() as nursery:
         running = await nursery.start(trio_http.serve_tcp, server["app"], 0)
         await client["main"](f"{running.url.rstrip('/')}/hello/you")
@@ -63,6 +66,38 @@ async def test_the_readmes_client_gets_what_the_readmes_server_says(
     printed = capsys.readouterr().out
     assert printed.startswith("200 text/plain")
     assert printed.endswith("hello you\n\n")
+
+
+@pytest.mark.interop
+async def test_the_readmes_clock_ticks_until_the_server_shuts_down_and_says_goodbye() -> None:
+    _, clock, _ = (program(source) for source in blocks(README, "python"))
+    async with trio.open_nursery() as nursery:
+        running = await nursery.start(trio_http.serve_tcp, clock["clock"], 0)
+        async with trio_http.Client() as client, client.stream("GET", running.url + "/") as response:
+            assert (await response.body.receive_some()).startswith(b"data: ")
+            running.begin_shutdown(grace=10)
+            with trio.fail_after(5):
+                assert (await response.read()).endswith(b"event: bye\ndata:\n\n")
+
+
+async def test_the_readmes_clock_stops_when_its_client_goes_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    _, names, _ = (program(source) for source in blocks(README, "python"))
+    ended = trio.Event()
+
+    async def app(request: trio_http.Request) -> None:
+        try:
+            await names["clock"](request)
+        finally:
+            assert request.cancel_reason is trio_http.CancelReason.CLIENT_DISCONNECTED
+            ended.set()
+
+    async with trio_http.testing.open_client(app) as client:
+        async with client.stream("GET", "/") as response:
+            assert (await response.body.receive_some()).startswith(b"data: ")
+        with trio.fail_after(1):
+            await ended.wait()
 
 
 @pytest.mark.interop
@@ -157,3 +192,189 @@ async def test_a_server_of_the_guide_on_time_serves(
         response = await client.post("/", content=b"some content")
     assert response.status == 200
     assert response.content in (b"", b"hello", b"12 bytes\n", b"inf seconds left\n", bytes(100_000))
+
+
+# How a server ends, and what its handlers do about it.
+PAGE_OF_SHUTDOWNS = (ROOT / "docs/how-to/shut-down.md").read_text("utf-8")
+PAGE_OF_DISCONNECTS = (ROOT / "docs/how-to/survive-a-disconnect.md").read_text("utf-8")
+
+
+@pytest.mark.interop
+async def test_the_recipe_for_sigterm_ends_in_order(tmp_path: Path) -> None:
+    """As a process of its own, which is told to stop while a request is on its way, and answers it."""
+    recipe = blocks(PAGE_OF_SHUTDOWNS, "python")[0]
+    assert len([line for line in recipe.splitlines() if line.strip()]) <= 15
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    assert recipe.count(" 8000)") == 1
+    path = tmp_path / "recipe.py"
+    path.write_text(recipe.replace(" 8000)", f" {address[1]})"), "utf-8")
+    with trio.fail_after(60):
+        process = await trio.lowlevel.open_process([sys.executable, path], cwd=ROOT)
+        try:
+            while True:
+                try:
+                    client = await trio.open_tcp_stream(*address)
+                except OSError:
+                    assert process.poll() is None
+                    await trio.sleep(0.02)  # Python is starting, and nothing tells when it has
+                else:
+                    break
+            async with client:
+                head = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
+                await client.send_all(head)
+                answer = b""
+                while not answer.endswith(b"hello\n"):
+                    answer += await client.receive_some()
+                assert b"Connection: close" not in answer
+                async with await trio.open_tcp_stream(*address) as idle:
+                    await client.send_all(head[:20])
+                    await idle.send_all(head)
+                    while not (await idle.receive_some()).endswith(b"hello\n"):
+                        pass
+                    process.terminate()
+                    assert await idle.receive_some() == b""
+                with pytest.raises(OSError, match="all attempts to connect"):
+                    await trio.open_tcp_stream(*address)
+                await client.send_all(head[20:])
+                answer = b""
+                while chunk := await client.receive_some():
+                    answer += chunk
+            assert b"\r\nConnection: close\r\n" in answer
+            assert answer.endswith(b"hello\n")
+            assert await process.wait() == 0
+        finally:
+            process.kill()
+            await process.wait()
+
+
+def _handlers(page: str) -> list[dict[str, Any]]:
+    """What each block of a page defines."""
+    return [program(f"import trio\nimport trio_http\n\n\n{source}") for source in blocks(page, "python")]
+
+
+class _Asked:
+    """A handler of a guide, its server, and a client that has asked it something.
+
+    Args:
+      names: where the handler is the `app`.
+    """
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self.client, self._server_end = trio.testing.memory_stream_pair()
+
+    async def start(self, nursery: trio.Nursery, content: bytes = b"") -> trio_http.Server:
+        serve = partial(trio_http.serve_connection, self.names["app"], self._server_end)
+        server: trio_http.Server = await nursery.start(serve)
+        await self.client.send_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content))
+        await self.client.send_all(content)
+        await trio.testing.wait_all_tasks_blocked()
+        return server
+
+    async def received(self) -> bytes:
+        received = b""
+        while part := await self.client.receive_some():
+            received += part
+        return received
+
+
+async def test_the_guides_stream_of_events_ends_with_the_server(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    names = _handlers(PAGE_OF_SHUTDOWNS)[1]
+    async with trio.open_nursery() as nursery:
+        asked = _Asked(names)
+        server = await asked.start(nursery)
+        await trio.sleep(40)
+        server.begin_shutdown()
+        received = await asked.received()
+    assert received.count(b"data: still here\n\n") == 3
+    assert received.endswith(b"event: bye\ndata:\n\n\r\n0\r\n\r\n")
+
+
+async def test_the_guides_handler_shuts_its_server_down() -> None:
+    names = _handlers(PAGE_OF_SHUTDOWNS)[2]
+    servers: list[trio_http.Server] = []
+    known = trio.Event()
+
+    async def app(request: trio_http.Request) -> trio_http.Response:
+        await known.wait()
+        response: trio_http.Response = await names["app_of"](servers[0])(request)
+        return response
+
+    async with trio.open_nursery() as nursery:
+        asked = _Asked({"app": app})
+        servers.append(await asked.start(nursery))
+        known.set()
+        received = await asked.received()
+        await asked.client.aclose()
+    assert b"\r\nConnection: close\r\n" in received
+    assert received.endswith(b"all others have ended\n")
+
+
+async def test_the_guides_order_is_charged_and_recorded_without_its_client(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    names = _handlers(PAGE_OF_DISCONNECTS)[0]
+    done: list[tuple[str, Any]] = []
+
+    def step(name: str) -> Any:
+        async def take(order: Any) -> None:
+            await trio.sleep(2)
+            done.append((name, order))
+
+        return take
+
+    names |= {"charge": step("charged"), "record": step("recorded")}
+    async with trio.open_nursery() as nursery:
+        asked = _Asked(names)
+        await asked.start(nursery, b"[1]")
+        await asked.client.aclose()
+    assert done == [("charged", [1]), ("recorded", [1])]
+
+
+async def test_the_guides_clean_up_is_done(autojump_clock: trio.testing.MockClock) -> None:
+    names = _handlers(PAGE_OF_DISCONNECTS)[1]
+    left: list[str] = []
+
+    async def enter_room() -> str:
+        return "blue"
+
+    async def leave_room(room: str) -> None:
+        await trio.sleep(1)
+        left.append(room)
+
+    names |= {"enter_room": enter_room, "leave_room": leave_room}
+    async with trio.open_nursery() as nursery:
+        asked = _Asked(names)
+        await asked.start(nursery)
+        await asked.client.aclose()
+    assert left == ["blue"]
+
+
+async def test_the_guides_handler_knows_why_it_was_cancelled(autojump_clock: trio.testing.MockClock) -> None:
+    names = _handlers(PAGE_OF_DISCONNECTS)[2]
+    lost: list[bool] = []
+    names["count_lost_client"] = lambda: lost.append(True)
+    async with trio.open_nursery() as nursery:
+        asked = _Asked(names)
+        await asked.start(nursery)
+        await asked.client.aclose()
+    assert lost == [True]
+
+
+async def test_the_guides_handler_is_told_and_goes_on(autojump_clock: trio.testing.MockClock) -> None:
+    names = _handlers(PAGE_OF_DISCONNECTS)[3]
+    events: list[str] = []
+
+    async def compute() -> None:
+        await trio.sleep(30)
+        events.append("computed")
+
+    names |= {"compute": compute, "lower_the_priority": lambda: events.append("told")}
+    async with trio.open_nursery() as nursery:
+        asked = _Asked(names)
+        await asked.start(nursery)
+        await asked.client.aclose()
+    assert events == ["told", "computed"]

@@ -292,7 +292,7 @@ def test_sse_ticks_and_says_goodbye_when_it_is_told_to_end() -> None:
         assert response.headers["content-type"] == "text/event-stream"
         assert re.fullmatch(rb"data: \d\d:\d\d:\d\d\n", response.readline())
         process.send_signal(signal.SIGTERM)
-        assert response.read().endswith(b"\n\nevent: bye\ndata:\n\n")
+        assert response.read().endswith(b"\nevent: bye\ndata:\n\n")
         connection.close()
         stdout, stderr = process.communicate(timeout=SECONDS)
     assert (process.returncode, stderr) == (0, "")

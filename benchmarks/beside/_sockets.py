@@ -98,7 +98,8 @@ async def _swap(run: Run, name: str) -> Cell:
             with trio.move_on_after(8):
                 while len(load.seen) < 2:  # noqa: ASYNC110 - it is seen by any of many
                     await trio.sleep(0.01)
-            await trio.sleep(seconds)
+            # Long enough for workers that are replaced to have gone: granian leaves them 3.5 s.
+            await trio.sleep(5 if name == GRANIAN else seconds)
             nursery.cancel_scope.cancel()
     if len(load.seen) < 2:
         return Cell(False, "the new certificate was not seen in 8 s", _SWAPS.get(name, ""))

@@ -1,5 +1,5 @@
-"""Every medium: a test that serves by `support.serve` runs over memory streams, TCP, TCP without the epoll, and
-TLS.
+"""Every medium: a test that serves by `support.serve` runs over memory streams, TCP, TCP without the epoll,
+and TLS.
 
 Its name then ends in the medium: ``-k "not tls"`` leaves one out, ``-m "not interop"`` leaves memory streams
 alone. What holds in one medium only is marked, with the reason:

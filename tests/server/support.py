@@ -179,6 +179,10 @@ class Peer:
             nursery.cancel_scope.cancel()
         return not self.buffer
 
+    async def has_more(self) -> bool:
+        """Whether anything comes before the end."""
+        return bool(self.buffer) or await self._receive()
+
     async def is_closed_by_server(self) -> bool:
         """Whether nothing more comes but the end. To be asked only when that end is due."""
         return await self.rest() == b""

@@ -387,7 +387,26 @@ async def test_a_client_that_left_within_a_streamed_answer_is_why_the_connection
     go_on.set()
     await peer.finished.wait()
     assert (witness.exchange.status, witness.exchange.error) == (200, None)
-    assert witness.why == "client closed"
+    assert witness.why == "client disconnected"
+
+
+async def test_a_client_that_left_before_its_whole_answer_went_out_is_why_the_connection_ended(
+    nursery: trio.Nursery, mock_clock: trio.testing.MockClock, witness: Witness
+) -> None:
+    async def handler(request: Request) -> Response:
+        await go_on.wait()
+        return Response(200)
+
+    go_on = trio.Event()
+    client, server = trio.testing.memory_stream_pair()
+    peer = serve(nursery, handler, watched_by(witness), (client, server))
+    await peer.send(GET)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.aclose()
+    go_on.set()
+    await peer.finished.wait()
+    assert witness.exchange.error is None
+    assert witness.why == "client disconnected"
 
 
 async def test_a_failed_clean_up_of_a_cancelled_handler_is_told_with_the_cancels_reason(

@@ -178,11 +178,6 @@ async def test_answers_of_a_drain_announce_the_close(
     caplog.clear()
 
 
-# What the tests with this mark show is in the connection, and about to be changed there.
-PENDING = pytest.mark.xfail(strict=True, reason="the drain came when the answer was under way")
-
-
-@PENDING
 @IN_EVERY_MEDIUM
 async def test_a_streamed_answer_that_began_before_ends_its_connection(
     nursery: trio.Nursery, medium: Medium, autojump_clock: trio.testing.MockClock
@@ -200,7 +195,6 @@ async def test_a_streamed_answer_that_began_before_ends_its_connection(
     assert await peer.is_closed_by_server()
 
 
-@PENDING
 @OVER_SOCKETS
 async def test_a_whole_answer_that_began_before_ends_its_connection(
     nursery: trio.Nursery, medium: Medium, autojump_clock: trio.testing.MockClock
@@ -276,7 +270,6 @@ async def test_a_request_that_crossed_the_close_is_answered(
     assert cancelled == [False, True, True]
 
 
-@PENDING
 async def test_a_request_that_woke_its_connection_when_the_drain_began_is_answered(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -379,7 +372,6 @@ async def test_a_draining_server_says_so(
     assert running.server.statistics().handling == 1
 
 
-@PENDING
 @pytest.mark.parametrize(
     "medium",
     [Medium.MEMORY, pytest.param(Medium.TCP_WITHOUT_EDGES, marks=pytest.mark.interop)],

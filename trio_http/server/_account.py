@@ -10,6 +10,7 @@ from trio_http import wire
 from trio_http.instruments import CloseRecord, ConnectionRecord, ExchangeRecord
 
 from ._link import Link
+from ._reasons import CancelReason
 from ._request import Request
 
 
@@ -115,7 +116,7 @@ class Account:
         if cut and self.error is not None:
             return "handler failed"
         if self.client_left:
-            return "client closed"
+            return CancelReason.CLIENT_DISCONNECTED.value  # as where it was noticed by the watch
         if link.upgraded:
             return "upgraded"
         if cut:

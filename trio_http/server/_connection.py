@@ -53,7 +53,17 @@ class ServerConnection:
       proxy: the PROXY header that the connection began with.
     """
 
-    __slots__ = ("_account", "_base_context", "_handler", "_link", "_owed", "_request", "_shared", "_task")
+    __slots__ = (
+        "_account",
+        "_base_context",
+        "_handler",
+        "_late_head",
+        "_link",
+        "_owed",
+        "_request",
+        "_shared",
+        "_task",
+    )
 
     def __init__(
         self, handler: Handler, transport: Transport, shared: Shared, proxy: ProxyHeader | None = None
@@ -63,6 +73,7 @@ class ServerConnection:
         self._link = Link(transport, shared, proxy)
         self._account = Account(self._link) if shared.instruments else None
         self._request: Request | None = None
+        self._late_head: wire.RequestHead | None = None
         self._owed: object = None  # what a handler returned that was cancelled meanwhile
 
     async def run(self) -> None:
@@ -134,7 +145,9 @@ class ServerConnection:
         while True:
             # Each request has a context of its own; it takes effect at the wait that follows.
             task.context = base_context.copy()
-            if link.exchange and not peer.has_unread:
+            if link.last and not self._has_request():
+                return  # the shutdown began when the last answer was under way, or before the first request
+            if link.exchange and not peer.has_unread and self._late_head is None:
                 link.expect_by(now() + idle, CancelReason.IDLE)
                 peer.receive_data(await receive())
                 head = peer.next_head()
@@ -147,6 +160,9 @@ class ServerConnection:
                 if head is wire.NEED_DATA and not shared.draining:
                     continue  # an empty line, which does not begin a head (RFC 9112 §2.2)
                 return  # the client has ended the connection
+            if handlers.touched and handlers.reason is not None:
+                self._late_head = head  # it came in the moment in which the wait for it was cancelled
+                return
             began = now()
             link.begin_exchange(head, began)
             common = shared.common.at(began)
@@ -164,6 +180,8 @@ class ServerConnection:
                     raise HTTPException(501)
                 response = await handler(request)
             except HTTPException as exc:
+                if peer.our_state is not wire.SEND_RESPONSE:
+                    raise  # too late for an answer
                 response = _response_of(exc)
             if handlers.touched:
                 if handlers.scope.cancel_called:
@@ -201,6 +219,9 @@ class ServerConnection:
         """Return a head that did not come to an idle connection."""
         link, peer = self._link, self._link.wire
         head_seconds = self._shared.config.times.head
+        late, self._late_head = self._late_head, None
+        if late is not None:
+            return late
         if peer.has_unread:
             if (head := peer.next_head()) is not wire.NEED_DATA:
                 # Others have their turn first, or one that pipelines without end would starve them.
@@ -208,8 +229,6 @@ class ServerConnection:
                 return head
             has_begun = peer.unread_bytes > 0  # else it was an empty line
             return await link.rest_of_head(trio.current_time() + head_seconds) if has_begun else head
-        if self._shared.draining:  # which came between the accept and now
-            return await self._first_or_pipelined_head() if self._has_late_request() else wire.CLOSED
         end = link.opened + head_seconds
         link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
         peer.receive_data(await link.transport.receive())
@@ -283,12 +302,13 @@ class ServerConnection:
             # Part of an answer is out: it must not look like all of it.
             await link.transport.aclose_forcefully()
             return False
-        if not link.handling and link.cancel_reason is CancelReason.DRAIN and self._has_late_request():
+        if self._late_head is not None:
+            return True
+        if not link.handling and link.cancel_reason is CancelReason.DRAIN and self._has_request():
             return True
         await link.stop_read_ahead()
         refusal = owed if isinstance(owed, Response) else self._refusal(trouble)
         if refusal is None or link.hangup == 2 or link.wire.our_state not in (wire.IDLE, wire.SEND_RESPONSE):
-            link.handling = False
             await self._end()
             return False
         common = self._shared.common.at(trio.current_time())
@@ -310,16 +330,17 @@ class ServerConnection:
             if link.wire.is_reusable:
                 self._finish_exchange()
                 return True
-            link.handling = False
             await self._end()
         return False
 
-    def _has_late_request(self) -> bool:
-        """Tell whether a request came to the idle connection while it was being closed.
+    def _has_request(self) -> bool:
+        """Tell whether a request, or its beginning, has come to the connection, which is to be closed.
 
-        It has reached us, so it is answered, as the connection's last.
+        What has reached us is answered, as the connection's last.
         """
         link = self._link
+        if link.wire.has_unread or self._late_head is not None:
+            return True
         try:
             data = link.transport.receive_nowait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -374,8 +395,8 @@ class ServerConnection:
         """Log what is the handler's fault as an error, and what is the client's for whoever wants to know."""
         cause = _lone_leaf(trouble)
         peer = self._link.transport.peername
-        if isinstance(cause, HTTPException):
-            return
+        if isinstance(cause, HTTPException) and self._link.wire.our_state is wire.SEND_RESPONSE:
+            return  # it is the answer
         if self._means_gone(cause):
             logger.debug("%s went away: %s", peer, cause)
             if self._account is not None:
@@ -400,8 +421,11 @@ class ServerConnection:
         """
         link = self._link
         config = self._shared.config
+        if link.handling and link.wire.our_state not in (wire.SEND_RESPONSE, wire.SEND_BODY, wire.ERROR):
+            self._shared.exchanges_before += 1  # an exchange that was answered, though none may follow
         link.handling = False
         link.ending = True
+        await link.stop_read_ahead()
         if self._account is not None:
             self._account.finish()
         if link.wire.our_state is wire.ERROR or link.transport.closed:

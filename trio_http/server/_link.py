@@ -14,7 +14,7 @@ import trio
 from trio_http import wire
 from trio_http._errors import ClientDisconnected, HTTPException
 from trio_http.messages import ForwardedFacts, peer_facts
-from trio_http.transport import Address, ProxyHeader, Transport, peer_address
+from trio_http.transport import RECEIVE_BYTES, Address, ProxyHeader, Transport, peer_address
 from trio_http.wire import CHUNKED
 
 from ._config import ServerRates, ServerTimes
@@ -259,10 +259,9 @@ class Link(TimedConnection):
         super().on_deadline()
 
     def _may_read_ahead(self) -> bool:
-        """Tell whether the request is here, and nothing behind it: whoever handles it will not read
-        itself."""
+        """Tell whether the request is here, so that its handler will not wait for more, and little behind it."""
         rest = 0 if self.body_is_complete else self.framing - self.body_received
-        return self.request_is_here and self.wire.unread_bytes <= rest
+        return self.request_is_here and self.wire.unread_bytes - rest < RECEIVE_BYTES
 
     async def stop_read_ahead(self) -> None:
         """See to it that nobody else reads from the transport.
