@@ -396,9 +396,10 @@ async def test_the_guides_reload_replaces_the_certificate_at_a_hangup_and_keeps_
     certfile, keyfile = tmp_path / "cert.pem", tmp_path / "key.pem"
     install("a.example")
     holder = ContextHolder(server_context(certfile, keyfile))
+    server = types.SimpleNamespace(replace_ssl_context=holder.replace)
     client = client_context(check_hostname=False)
     async with trio.open_nursery() as nursery:
-        await nursery.start(names["reload_at_hangup"], holder, certfile, keyfile)
+        await nursery.start(names["reload_at_hangup"], server, certfile, keyfile)
         install("b.example")
         assert Handshake(holder.current, client).served_by == "a.example"
         signal.raise_signal(signal.SIGHUP)

@@ -192,7 +192,9 @@ class Request(RequestContent):
 
         A cancel that comes meanwhile waits for the end of the block, or until ``within`` seconds after its
         beginning. This is no shield: the hard stop at the end of a shutdown's grace, the request's deadline,
-        and the limits on a client that is being waited for cancel the block all the same.
+        and the limits on a client that is being waited for cancel the block all the same; and a handler that
+        was cancelled before is not helped by it. Blocks may be nested, and overlap in tasks: the latest bound
+        counts.
 
         Args:
           within: seconds, more than 0.

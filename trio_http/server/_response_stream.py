@@ -103,7 +103,7 @@ class ResponseStream(trio.abc.SendStream):
           data: any length; for HEAD it is not sent.
 
         Raises:
-          ClientDisconnected: the client went away.
+          ClientDisconnected: the client went away, be it that an earlier send has met it.
           trio.ClosedResourceError: the response, or its exchange, has ended.
           RuntimeError: its block was not entered.
           trio.BrokenResourceError: an earlier send failed or was cancelled.

@@ -27,7 +27,7 @@ from trio_http.transport import (
 
 from ._accept import Gate, accept_foreign_loop, accept_loop
 from ._connection import Handler, ServerConnection
-from ._listen import url_of
+from ._listen import close_unix_listener, url_of
 from ._refuser import Refuser
 from ._shared import Served, Shared, serving
 from ._snapshot import ConnectionSnapshot, ServerStatistics
@@ -158,7 +158,7 @@ class Server:
             for listener in self.listeners:
                 if isinstance(listener, trio.SocketListener):
                     # A foreign one may have to wait for it, and so is closed by `accept`.
-                    listener.socket.close()
+                    close_unix_listener(listener)
             for scope in self._opening:
                 scope.cancel(reason="drain")
             for connection in list(shared.connections):
@@ -411,7 +411,10 @@ async def close_listeners(listeners: Sequence[trio.abc.Listener[Any]]) -> None:
             # As `trio.aclose_forcefully`, which would pass on a cancel of its caller and leave the others
             # open.
             with trio.CancelScope(deadline=-math.inf, shield=True):
-                await listener.aclose()
+                if isinstance(listener, trio.SocketListener):
+                    close_unix_listener(listener)  # with its file, if it has one that is ours
+                else:
+                    await listener.aclose()
         except Exception:
             logger.exception("closing %r failed", listener)
 
