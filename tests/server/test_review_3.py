@@ -50,7 +50,7 @@ async def serving(
 async def test_a_stream_of_trios_tls_has_shaken_hands_before_it_is_told_of(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """The instruments asked for its TLS version, before there was one: the first client stopped the server."""
+    """The instruments asked for its TLS version before it had one: the first client stopped the server."""
 
     class Watcher(ServerInstrument):
         def connection_opened(self, connection: ConnectionRecord) -> None:
@@ -139,8 +139,8 @@ class Foreign(trio.abc.HalfCloseableStream):
 async def test_a_foreign_stream_that_fails_beside_a_cancel_fails_alone(
     receives: int, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its failure came in a group with the cancel, which was taken for none; and so it reached the server, from
-    the end of a connection or from the read beside a handler."""
+    """Its failure came in a group with the cancel, which was taken for none; and so it reached the server,
+    from the end of a connection or from the read beside a handler."""
 
     async def handler(request: Request) -> Response:
         await trio.sleep(1)
@@ -230,7 +230,8 @@ async def test_one_cancel_closes_all_foreign_listeners(caplog: pytest.LogCapture
 async def test_a_request_that_comes_in_the_moment_of_the_drain_is_answered(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Its handler was begun in a scope that the drain had cancelled as idle: half of it ran, without an answer."""
+    """Its handler was begun in a scope that the drain had cancelled as idle: half of it ran, and no answer
+    came."""
 
     async def handler(request: Request) -> Response:
         reasons.append(request.cancel_reason)
@@ -321,8 +322,8 @@ async def test_a_refusal_that_has_not_begun_at_the_hard_stop_does_not_linger(
 @pytest.mark.skipif(not EdgePoll.is_available, reason="without an epoll there are no edges")
 @pytest.mark.interop
 async def test_a_cancel_after_the_edge_does_not_lose_it_under_tls(nursery: trio.Nursery) -> None:
-    """While answers of the protocol waited to be sent, a receive cancelled at the wrong moment made the next one
-    park before unread bytes."""
+    """While answers of the protocol waited to be sent, a receive cancelled at the wrong moment made the next
+    one park before unread bytes."""
     ours, theirs = tcp_pair()
     made: list[TLSTransport] = []
 
@@ -369,8 +370,8 @@ async def test_a_cancel_after_the_edge_does_not_lose_it_under_tls(nursery: trio.
 async def test_the_last_answer_of_a_handler_that_took_its_time_is_no_error(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lingering met the read beside the handler, which nobody had stopped, and that was logged as the handler's
-    failure."""
+    """Lingering met the read beside the handler, which nobody had stopped, and that was logged as the
+    handler's failure."""
 
     async def handler(request: Request) -> Response:
         await trio.sleep(1)
@@ -387,7 +388,8 @@ async def test_the_last_answer_of_a_handler_that_took_its_time_is_no_error(
 async def test_the_speed_of_one_exchange_is_not_held_against_the_next(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The pace of a slowly read answer stayed: its speed was told of the next one, and its patience was used up."""
+    """The pace of a slowly read answer stayed: its speed was told of the next one, and its patience was used
+    up."""
 
     async def handler(request: Request) -> Response:
         rates.append(request.connection.send_rate)
