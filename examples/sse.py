@@ -1,6 +1,6 @@
 """A clock in the browser by server-sent events; SIGTERM or Ctrl-C ends it, with a word to those who watch.
 
-    python examples/sse.py [port]
+python examples/sse.py [port]
 """
 
 import signal

@@ -11,7 +11,8 @@ hold, whatever happens:
 * no error is logged but those that handlers raise on purpose.
 
 ``STORM_SEEDS=200`` runs more seeds, and ``STORM_FIRST=1234`` begins with another one; a failing test has its
-seed in its name. Over memory streams the order of the tasks comes from the seed too, so that it happens again.
+seed in its name. Over memory streams the order of the tasks comes from the seed too, so that it happens
+again.
 """
 
 from __future__ import annotations

@@ -277,15 +277,17 @@ class ServerConnection:
         """Refuse what a handler must not do beside a streamed response, or without any."""
         stream = request.response_stream
         if stream is None and not self._link.upgraded:
+            hint = "; raise it" if isinstance(response, HTTPException) else ""
             raise HandlerError(
-                f"the handler returned {response!r} without having answered, expected a Response"
+                f"the handler returned {response!r} without having answered, expected a Response{hint}"
             )
         if response is not None:
             what = "streamed response" if stream is not None else "upgrade"
             raise HandlerError(f"the handler returned {response!r} beside its {what}, expected None")
         if self._link.wire.our_state in (wire.SEND_RESPONSE, wire.SEND_BODY):
             raise HandlerError(
-                "the handler returned without having entered or left its streamed response's block"
+                "the handler returned without having entered or left the block of its streamed response,"
+                " expected `async with request.stream_response(...) as body:`"
             )
 
     # -- what goes wrong
@@ -406,6 +408,8 @@ class ServerConnection:
             if self._account is not None:
                 self._account.protocol_error = True
         else:
+            if _is_of_the_await(trouble):
+                trouble.add_note("the handler must be an async function, or return an awaitable")
             logger.error("handling %r failed", self._request, exc_info=trouble)
             if self._account is not None:
                 self._account.error = trouble
@@ -455,6 +459,16 @@ def _lone_leaf(exc: Exception) -> Exception:
     while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
         exc = exc.exceptions[0]
     return exc
+
+
+def _is_of_the_await(exc: Exception) -> bool:
+    """Tell whether ``exc`` was raised by our own ``await`` of what a handler returned: a plain function's
+    response, say, which is no awaitable."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    ours = ServerConnection._serve_exchanges.__code__
+    return isinstance(exc, TypeError) and trace is not None and trace.tb_frame.f_code is ours
 
 
 def _response_of(exc: HTTPException) -> Response:

@@ -259,7 +259,8 @@ class Link(TimedConnection):
         super().on_deadline()
 
     def _may_read_ahead(self) -> bool:
-        """Tell whether the request is here, so that its handler will not wait for more, and little behind it."""
+        """Tell whether the request is here, so that its handler will not wait for more, and little behind
+        it."""
         rest = 0 if self.body_is_complete else self.framing - self.body_received
         return self.request_is_here and self.wire.unread_bytes - rest < RECEIVE_BYTES
 
@@ -399,7 +400,7 @@ class Link(TimedConnection):
         """See `Served.snapshot`."""
         limits = {
             "receive": self.receive_deadline,
-            "send": self.send_deadline,
+            "send": math.inf if self.send_pace is None else self.send_pace.end,
             "handler": self.handlers.scope.deadline,
             "finish": self.handlers.due,
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Pace:
     """A bucket of patience, in seconds: waiting takes from it, bytes put back.
@@ -62,6 +64,11 @@ class Pace:
         # Not `patience > 0`: a rest that is too small for the clock to tell would have the next deadline be
         # now, and whoever watches it go round for ever.
         return now + self._patience > now
+
+    @property
+    def end(self) -> float:
+        """When patience ends unless bytes come; `math.inf` while the client is not waited for."""
+        return self._since + self._patience if self.waiting else math.inf
 
     @property
     def speed(self) -> float | None:

@@ -38,7 +38,8 @@ class TimedConnection(HTTPConnection):
       opened: when the connection began, on trio's clock.
       times, rates: the limits of the exchange under way.
       awaiting: what the client is too slow with when `receive_deadline` passes.
-      receive_deadline, send_deadline: until when the client has time to send, and to read; `math.inf` while
+      receive_deadline, send_deadline: until when the client has time to send, and when it is next seen how it
+        reads; `math.inf` while
         it is not waited for.
       receive_pace, send_pace: how the client keeps up in the exchange under way; None when it was not waited
         for.
@@ -230,8 +231,10 @@ class TimedConnection(HTTPConnection):
         self._unsent_before = self.transport.unsent()
         self._expect_reading_by(pace.start(trio.current_time()))
 
-    def _expect_reading_by(self, deadline: float) -> None:
-        self.send_deadline = deadline
+    def _expect_reading_by(self, end: float) -> None:
+        # Looked at before that too: all that was read since the last look counts as read just now, and a
+        # client that stopped reading would be given almost that time again.
+        self.send_deadline = deadline = min(end, trio.current_time() + self.times.write_stall / 4)
         if deadline < self.scheduled:
             self.shared.ticker.watch(self)
 
