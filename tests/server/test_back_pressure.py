@@ -188,7 +188,7 @@ async def test_a_client_that_pipelines_without_end_is_read_from_as_it_is_answere
     assert forth.sent_bytes <= 4000 + 200
     await peer.finished.wait()
     assert trio.current_time() == 60
-    assert theirs.received_bytes <= 2 * ONE_RECEIVE  # the second by who reads ahead, to see the end of the client
+    assert theirs.received_bytes <= 2 * ONE_RECEIVE  # the second by who reads ahead, to see its end
 
 
 async def test_reading_ahead_for_the_clients_end_is_one_receive(

@@ -496,3 +496,19 @@ async def test_an_idle_connection_does_not_keep_its_last_answer(
         await trio.testing.wait_all_tasks_blocked()
         gc.collect()
         assert kept[0]() is None
+
+
+@pytest.mark.xfail(strict=True, reason="each empty line begins the idle limit anew")
+async def test_empty_lines_do_not_keep_an_idle_connection(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A client that sent CRLF now and then was kept for ever."""
+    config = ServerConfig(times=ServerTimes(idle=5))
+    peer = serve(nursery, hello, config, streams=trio.testing.memory_stream_pair())
+    await peer.ask()
+    with trio.move_on_after(60) as scope, contextlib.suppress(trio.BrokenResourceError):
+        while True:
+            await peer.send(b"\r\n")
+            await trio.sleep(4)
+    assert not scope.cancelled_caught
+    assert trio.current_time() <= 8
