@@ -57,7 +57,7 @@ class ServerConnection:
         "_account",
         "_base_context",
         "_handler",
-        "_late_head",
+        "_resume",
         "_link",
         "_owed",
         "_request",
@@ -73,7 +73,9 @@ class ServerConnection:
         self._link = Link(transport, shared, proxy)
         self._account = Account(self._link) if shared.instruments else None
         self._request: Request | None = None
-        self._late_head: wire.RequestHead | None = None
+        # Where to go on after a cancel that was not for what is under way: with a head that had come, or with the
+        # rest of an idle time.
+        self._resume: wire.RequestHead | float | None = None
         self._owed: object = None  # what a handler returned that was cancelled meanwhile
 
     async def run(self) -> None:
@@ -113,11 +115,11 @@ class ServerConnection:
             with link.handlers.renew():
                 await self._serve_exchanges()
                 if link.cancel_reason is None:
+                    link.handlers.lift()
                     await self._end()
                     return False
         except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
             trouble = exc
-        link.lift_limits()
         try:
             return await self._settle(trouble)
         except Exception:  # whatever it is, it is this connection's alone, which `run` closes
@@ -147,7 +149,7 @@ class ServerConnection:
             task.context = base_context.copy()
             if link.last and not self._has_request():
                 return  # the shutdown began when the last answer was under way, or before the first request
-            if link.exchange and not peer.has_unread and self._late_head is None:
+            if link.exchange and not peer.has_unread and self._resume is None:
                 link.expect_by(now() + idle, CancelReason.IDLE)
                 peer.receive_data(await receive())
                 head = peer.next_head()
@@ -160,8 +162,8 @@ class ServerConnection:
                 if head is wire.NEED_DATA and not shared.draining:
                     continue  # an empty line, which does not begin a head (RFC 9112 §2.2)
                 return  # the client has ended the connection
-            if handlers.touched and handlers.reason is not None:
-                self._late_head = head  # it came in the moment in which the wait for it was cancelled
+            if handlers.touched and handlers.scope.cancel_called:
+                self._resume = head  # it came in the moment in which the wait for it was cancelled
                 return
             began = now()
             link.begin_exchange(head, began)
@@ -171,6 +173,8 @@ class ServerConnection:
                 account.begin(request)
             if limits_handlers:
                 link.limit_handler(client_deadline_of(request, began))
+            elif handlers.touched:
+                handlers.lift()
             if link.hangup:
                 link.notice_hangup()
             try:
@@ -183,11 +187,9 @@ class ServerConnection:
                 if peer.our_state is not wire.SEND_RESPONSE:
                     raise  # too late for an answer
                 response = _response_of(exc)
-            if handlers.touched:
-                if handlers.scope.cancel_called:
-                    self._owed = response
-                    return
-                handlers.limit(math.inf)  # what follows is the client's time, not the handler's
+            if handlers.touched and handlers.scope.cancel_called:
+                self._owed = response
+                return
             stream = request.response_stream
             if (
                 isinstance(response, Response)
@@ -195,6 +197,7 @@ class ServerConnection:
                 and not link.upgraded
             ):
                 if not link.begin_send(self._written(response, common)):
+                    handlers.lift()  # from here on it is the client's time, not the handler's
                     await link.finish_send()
             else:
                 self._check_streamed(request, response)
@@ -206,22 +209,23 @@ class ServerConnection:
                     and peer.our_state is wire.DONE
                     and link.can_drain_body()
                 ):
+                    handlers.lift()
                     await link.drain_body()
                 if not peer.is_reusable:
                     return
             self._finish_exchange()
             if link.read_ahead is not None:
                 await link.stop_read_ahead()
-            if handlers.touched and handlers.scope.cancel_called:
-                return
+            # A deadline is left standing, for lifting it would cost as much as setting it: should it pass while
+            # the connection is idle, `_settle` goes on.
 
     async def _first_or_pipelined_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
         """Return a head that did not come to an idle connection."""
         link, peer = self._link, self._link.wire
         head_seconds = self._shared.config.times.head
-        late, self._late_head = self._late_head, None
-        if late is not None:
-            return late
+        resume, self._resume = self._resume, None
+        if isinstance(resume, wire.RequestHead):
+            return resume
         if peer.has_unread:
             if (head := peer.next_head()) is not wire.NEED_DATA:
                 # Others have their turn first, or one that pipelines without end would starve them.
@@ -230,10 +234,16 @@ class ServerConnection:
             has_begun = peer.unread_bytes > 0  # else it was an empty line
             return await link.rest_of_head(trio.current_time() + head_seconds) if has_begun else head
         end = link.opened + head_seconds
-        link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
+        if resume is None:
+            link.expect_by(end, CancelReason.HEAD_TOO_SLOW)
+        else:
+            link.expect_by(resume, CancelReason.IDLE)
+            end = math.inf
         peer.receive_data(await link.transport.receive())
         head = peer.next_head()
-        return await link.rest_of_head(end) if head is wire.NEED_DATA else head
+        if head is wire.NEED_DATA and (resume is None or peer.unread_bytes):
+            return await link.rest_of_head(min(end, trio.current_time() + head_seconds))
+        return head
 
     def _finish_exchange(self) -> None:
         """The exchange is complete on both sides: make ready for the next."""
@@ -298,16 +308,23 @@ class ServerConnection:
         on."""
         link = self._link
         owed, self._owed = self._owed, None
+        idle_end = link.receive_deadline
+        link.lift_limits()
         if trouble is not None:
             self._report(trouble)
         if link.upgraded or link.transport.closed or link.wire.our_state in (wire.SEND_BODY, wire.ERROR):
             # Part of an answer is out: it must not look like all of it.
             await link.transport.aclose_forcefully()
             return False
-        if self._late_head is not None:
+        if self._resume is not None:
             return True
-        if not link.handling and link.cancel_reason is CancelReason.DRAIN and self._has_request():
-            return True
+        if not link.handling and trouble is None:
+            if link.cancel_reason is CancelReason.DEADLINE:
+                # It was the last handler's. Between exchanges it is nobody's.
+                self._resume = idle_end if idle_end != math.inf else None
+                return True
+            if link.cancel_reason is CancelReason.DRAIN and self._has_request():
+                return True
         await link.stop_read_ahead()
         refusal = owed if isinstance(owed, Response) else self._refusal(trouble)
         if refusal is None or link.hangup == 2 or link.wire.our_state not in (wire.IDLE, wire.SEND_RESPONSE):
@@ -341,7 +358,7 @@ class ServerConnection:
         What has reached us is answered, as the connection's last.
         """
         link = self._link
-        if link.wire.has_unread or self._late_head is not None:
+        if link.wire.has_unread or self._resume is not None:
             return True
         try:
             data = link.transport.receive_nowait()

@@ -68,6 +68,11 @@ class HandlerScope:
         self.touched = True
         self.scope.deadline = deadline
 
+    def lift(self) -> None:
+        """Give whatever runs in the scope all the time in the world."""
+        if self.touched and self.scope.deadline != math.inf:
+            self.scope.deadline = math.inf
+
     # -- disconnects, and holding them back
 
     def disconnect(self, now: float) -> None:
