@@ -164,7 +164,6 @@ async def test_a_cancel_that_a_foreign_stream_answers_with_a_group_closes_it(
     assert "out of order" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="the pace of an exchange that is over is asserted to be there")
 async def test_a_wait_that_outlives_its_exchange_just_ends(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -269,7 +268,6 @@ async def test_a_connection_whose_answer_was_begun_before_the_drain_ends_with_it
         assert await peer.is_closed_by_server()
 
 
-@pytest.mark.xfail(strict=True, reason="ClientDisconnected is taken for this connection's whosever it is")
 async def test_the_end_of_another_connection_is_a_handlers_error(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -284,7 +282,6 @@ async def test_the_end_of_another_connection_is_a_handlers_error(
     nursery.cancel_scope.cancel()
 
 
-@pytest.mark.xfail(strict=True, reason="errors grouped with the cancel of the server are not settled")
 async def test_a_handler_whose_child_fails_as_the_server_is_cancelled_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -384,7 +381,6 @@ async def test_the_last_answer_of_a_handler_that_took_its_time_is_no_error(
     nursery.cancel_scope.cancel()
 
 
-@pytest.mark.xfail(strict=True, reason="the pace of a whole answer is kept for the next exchange")
 async def test_the_speed_of_one_exchange_is_not_held_against_the_next(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -475,7 +471,6 @@ async def test_an_idle_connection_does_not_keep_what_its_client_has_sent(
         assert (await peer.ask()).status == 200
 
 
-@pytest.mark.xfail(strict=True, reason="the loop of exchanges holds its last request and response")
 async def test_an_idle_connection_does_not_keep_its_last_answer(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -498,7 +493,6 @@ async def test_an_idle_connection_does_not_keep_its_last_answer(
         assert kept[0]() is None
 
 
-@pytest.mark.xfail(strict=True, reason="each empty line begins the idle limit anew")
 async def test_empty_lines_do_not_keep_an_idle_connection(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

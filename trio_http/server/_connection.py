@@ -57,10 +57,10 @@ class ServerConnection:
         "_account",
         "_base_context",
         "_handler",
-        "_resume",
         "_link",
         "_owed",
         "_request",
+        "_resume",
         "_shared",
         "_task",
     )
@@ -73,8 +73,8 @@ class ServerConnection:
         self._link = Link(transport, shared, proxy)
         self._account = Account(self._link) if shared.instruments else None
         self._request: Request | None = None
-        # Where to go on after a cancel that was not for what is under way: with a head that had come, or with the
-        # rest of an idle time.
+        # Where to go on after a cancel that was not for what is under way: with a head that had come, or with
+        # the rest of an idle time.
         self._resume: wire.RequestHead | float | None = None
         self._owed: object = None  # what a handler returned that was cancelled meanwhile
 
@@ -120,6 +120,14 @@ class ServerConnection:
                     return False
         except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
             trouble = exc
+        except BaseExceptionGroup as group:
+            # The server itself is being cancelled. That passes; what else went wrong in the handler is
+            # reported, as it is without a nursery around it. Beside an interrupt, it comes out with that.
+            errors, rest = group.split(Exception)
+            if errors is None or rest is None or rest.subgroup(_is_interrupt) is not None:
+                raise
+            self._report(errors)
+            raise rest from None
         try:
             return await self._settle(trouble)
         except Exception:  # whatever it is, it is this connection's alone, which `run` closes
@@ -153,7 +161,11 @@ class ServerConnection:
                 link.expect_by(now() + idle, CancelReason.IDLE)
                 peer.receive_data(await receive())
                 head = peer.next_head()
-                if head is wire.NEED_DATA and peer.unread_bytes:
+                while head is wire.NEED_DATA and not peer.has_unread:
+                    # An empty line, which begins no head (RFC 9112 §2.2), gives no more time.
+                    peer.receive_data(await receive())
+                    head = peer.next_head()
+                if head is wire.NEED_DATA:
                     head = await link.rest_of_head(now() + config.times.head)
             else:
                 head = await self._first_or_pipelined_head()
@@ -214,10 +226,11 @@ class ServerConnection:
                 if not peer.is_reusable:
                     return
             self._finish_exchange()
+            del head, request, response, stream  # an idle connection keeps no content alive
             if link.read_ahead is not None:
                 await link.stop_read_ahead()
-            # A deadline is left standing, for lifting it would cost as much as setting it: should it pass while
-            # the connection is idle, `_settle` goes on.
+            # A deadline is left standing, for lifting it would cost as much as setting it: should it pass
+            # while the connection is idle, `_settle` goes on.
 
     async def _first_or_pipelined_head(self) -> wire.RequestHead | wire.ResponseHead | type[wire.Sentinel]:
         """Return a head that did not come to an idle connection."""
@@ -251,6 +264,7 @@ class ServerConnection:
         link.handling = False
         if self._account is not None:
             self._account.finish()
+        self._request = None
         link.wire.start_next_cycle()
         link.exchange += 1
 
@@ -316,6 +330,7 @@ class ServerConnection:
             # Part of an answer is out: it must not look like all of it.
             await link.transport.aclose_forcefully()
             return False
+        await link.stop_read_ahead()  # first, for it may hold a request, and nobody else may read meanwhile
         if self._resume is not None:
             return True
         if not link.handling and trouble is None:
@@ -325,7 +340,6 @@ class ServerConnection:
                 return True
             if link.cancel_reason is CancelReason.DRAIN and self._has_request():
                 return True
-        await link.stop_read_ahead()
         refusal = owed if isinstance(owed, Response) else self._refusal(trouble)
         if refusal is None or link.hangup == 2 or link.wire.our_state not in (wire.IDLE, wire.SEND_RESPONSE):
             await self._end()
@@ -403,7 +417,8 @@ class ServerConnection:
         """Tell whether an exception says that the connection is no more, rather than that the handler
         failed."""
         if isinstance(cause, ClientDisconnected):
-            return True
+            # That of another connection, which this handler sends to as well, is an error like others.
+            return self._link.hangup == 2 or self._link.wire.our_state is wire.ERROR
         if isinstance(cause, trio.ClosedResourceError) and self._link.transport.closed:
             return True  # we have closed it ourselves: the hard stop of a shutdown
         broken = isinstance(cause, trio.BrokenResourceError | trio.ClosedResourceError)
@@ -427,7 +442,7 @@ class ServerConnection:
         else:
             if _is_of_the_await(trouble):
                 trouble.add_note("the handler must be an async function, or return an awaitable")
-            logger.error("handling %r failed", self._request, exc_info=trouble)
+            logger.error("handling %r failed", self._request or self._link.transport, exc_info=trouble)
             if self._account is not None:
                 self._account.error = trouble
 
@@ -469,6 +484,10 @@ class ServerConnection:
         # A foreign stream may wait for its peer here, as TLS does in its goodbye.
         with trio.move_on_after(config.times.linger):
             await link.transport.aclose()
+
+
+def _is_interrupt(exc: BaseException) -> bool:
+    return not isinstance(exc, BaseExceptionGroup | trio.Cancelled)
 
 
 def _lone_leaf(exc: Exception) -> Exception:

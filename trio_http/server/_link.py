@@ -56,7 +56,6 @@ class Link(TimedConnection):
         "_peer_facts",
         "_probe_at",
         "_read_ahead_at",
-        "_used",
         "began",
         "body_received",
         "client_deadline",
@@ -99,7 +98,6 @@ class Link(TimedConnection):
         self.method = self.target = b""
         self.status = 0
         self.content_sent = 0
-        self._used = False
         self.body_received = 0
         self.max_body_bytes = config.max_body_bytes
         self.began = 0.0
@@ -145,6 +143,7 @@ class Link(TimedConnection):
         self.rates = config.rates
         self.client_deadline = math.inf
         self.receive_pace = self.send_pace = None
+        self.send_deadline = math.inf
 
     def limit_handler(self, client_deadline: float) -> None:
         """Give the handler under way as long as the server allows, and its client, who may be more
@@ -304,6 +303,7 @@ class Link(TimedConnection):
         try:
             return await self.next_data()
         except trio.BrokenResourceError as exc:
+            self.hangup = 2
             raise ClientDisconnected(problem) from exc
 
     def refuse_large_body(self) -> None:

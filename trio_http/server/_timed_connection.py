@@ -48,6 +48,7 @@ class TimedConnection(HTTPConnection):
 
     __slots__ = (
         "_unsent_before",
+        "_used",
         "awaiting",
         "handlers",
         "opened",
@@ -74,6 +75,7 @@ class TimedConnection(HTTPConnection):
         self.receive_pace: Pace | None = None
         self.send_pace: Pace | None = None
         self._unsent_before = 0
+        self._used = False  # something of the exchange under way has to be reset before the next
 
     # -- the clock
     # ---------------------------------------------------------------------------------------------------
@@ -219,6 +221,7 @@ class TimedConnection(HTTPConnection):
         try:
             await self.transport.wait_send_all_might_not_block()
         except trio.BrokenResourceError as exc:
+            self.wire.send_failed()
             raise ClientDisconnected("the client went away within the response") from exc
         finally:
             self._end_reading()
@@ -227,6 +230,7 @@ class TimedConnection(HTTPConnection):
         """The client is waited for to read."""
         pace = self.send_pace
         if pace is None:
+            self._used = True
             pace = self.send_pace = Pace(self.times.write_stall, self.rates.response)
         self._unsent_before = self.transport.unsent()
         self._expect_reading_by(pace.start(trio.current_time()))
@@ -248,15 +252,16 @@ class TimedConnection(HTTPConnection):
         The kernel wakes a sender only when a good part of its buffer, which may be megabytes, is free. A slow
         but honest client would be blamed for that; so what it has acknowledged is asked for.
         """
-        if self._count_reading(now):
-            assert self.send_pace is not None
+        if self._count_reading(now) and self.send_pace is not None:
             self._expect_reading_by(self.send_pace.start(now))
         else:
             self.send_deadline = math.inf
             self.handlers.cancel(CancelReason.WRITE_STALLED)
 
     def _count_reading(self, now: float) -> bool:
-        assert self.send_pace is not None
+        pace = self.send_pace
+        if pace is None:
+            return False  # of an exchange that is over, left behind by a task of its handler's
         unsent = self.transport.unsent()
         moved, self._unsent_before = self._unsent_before - unsent, unsent
-        return self.send_pace.stop(now, max(moved, 0))
+        return pace.stop(now, max(moved, 0))
