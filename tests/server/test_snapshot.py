@@ -75,7 +75,8 @@ async def test_a_request_under_way(nursery: trio.Nursery, autojump_clock: trio.t
     await trio.sleep(10)
     snapshot = await look(server)
     assert (snapshot.state, snapshot.method, snapshot.target) == ("handling", "DELETE", "/a?b")
-    assert (snapshot.age, snapshot.handling_for, snapshot.deadlines) == (15, 10, {"handler": 190})
+    assert (snapshot.age, snapshot.handling_for, snapshot.deadlines.keys()) == (15, 10, {"handler"})
+    assert 190 <= snapshot.deadlines["handler"] <= 190 + 200 / 32
     assert server.statistics().handling == 1
 
 

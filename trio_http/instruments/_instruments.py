@@ -93,14 +93,15 @@ class Instruments:
       instruments: in the order in which they are called.
 
     Attributes:
-      watches_exchanges: somebody wants to know of the ends of exchanges, so that a record is worth making.
+      watches_starts, watches_exchanges: somebody wants to know of the beginnings, or ends, of exchanges, so
+        that a record is worth making.
 
     Raises:
       TypeError: something is no instrument, or one has an ``async`` method, which nobody would await.
       ValueError: one is given twice, and would count everything twice.
     """
 
-    __slots__ = ("_hooks", "watches_exchanges")
+    __slots__ = ("_hooks", "watches_exchanges", "watches_starts")
 
     def __init__(self, instruments: Iterable[ServerInstrument] = ()) -> None:
         self._hooks: dict[str, tuple[Hook, ...]] = {}
@@ -125,6 +126,7 @@ class Instruments:
     def _look(self) -> None:
         """Forget the hooks that nobody has any more."""
         self._hooks = {name: hooks for name, hooks in self._hooks.items() if hooks}
+        self.watches_starts = "exchange_started" in self._hooks
         self.watches_exchanges = "exchange_finished" in self._hooks or "handler_failed" in self._hooks
 
     def connection_opened(self, connection: ConnectionRecord) -> None:

@@ -33,7 +33,6 @@ class Account:
         "_link",
         "_record",
         "_request",
-        "_started_at",
         "client_left",
         "error",
         "protocol_error",
@@ -42,7 +41,6 @@ class Account:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._request: Request | None = None
-        self._started_at = 0.0
         self._exchanges = 0
         self.error: BaseException | None = None
         self.protocol_error = False
@@ -61,12 +59,11 @@ class Account:
     def begin(self, request: Request) -> None:
         """A request's head has come."""
         self._request = request
-        self._started_at = time.time()
         self._exchanges += 1
         self.error = None
-        self._link.shared.instruments.exchange_started(
-            self._record, self._exchanges, request.method, request.target
-        )
+        instruments = self._link.shared.instruments
+        if instruments.watches_starts:
+            instruments.exchange_started(self._record, self._exchanges, request.method, request.target)
 
     def finish(self) -> None:
         """The exchange under way is over, however it ended. Nothing, when there is none."""
@@ -75,7 +72,8 @@ class Account:
         instruments = link.shared.instruments
         if request is None or not instruments.watches_exchanges:
             return
-        reason = link.cancel_reason
+        reason = link.cancel_reason if link.handlers.touched else None
+        duration = trio.current_time() - link.began
         instruments.exchange_finished(
             ExchangeRecord(
                 connection=self._record,
@@ -88,8 +86,8 @@ class Account:
                 request_bytes=link.body_received,
                 response_bytes=0 if link.method == b"HEAD" else link.content_sent,
                 started=link.began,
-                started_at=self._started_at,
-                duration=trio.current_time() - link.began,
+                started_at=time.time() - duration,
+                duration=duration,
                 cancel_reason=None if reason is None else reason.value,
                 error=self.error,
                 client=request.forwarded.client,

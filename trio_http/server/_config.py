@@ -128,8 +128,8 @@ class ServerTimes:
         and aiohttp 75.
       body_stall: without a byte of the request's body while the handler reads; then 408. Precedent: nginx 60.
       write_stall: without the client reading on while we send; then aborted. Precedent: nginx 60.
-      request: for the handler, from the request's head to its return; then it is cancelled, and 503. For ever
-        unless set: what is too long only the application knows.
+      request: for the handler, from the request's head to its return, and up to a 32nd more; then it is
+        cancelled, and 503. For ever unless set: what is too long only the application knows.
       answer: for an answer that refuses, after something went wrong. Arbitrary: a slow but honest client gets
         it.
       linger: for a client to take an answer that came before the end of its request. Precedents: Apache 2,

@@ -151,7 +151,7 @@ class ServerConnection:
         config, base_context = shared.config, self._base_context
         idle, now = config.times.idle, trio.lowlevel.current_clock().current_time
         tunnels = config.connect
-        limits_handlers = config.times.request != math.inf or bool(config.deadlines_from)
+        limits_handlers = config.times.request != math.inf or link.trusts_deadline
         while True:
             # Each request has a context of its own; it takes effect at the wait that follows.
             task.context = base_context.copy()

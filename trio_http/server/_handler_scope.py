@@ -66,7 +66,8 @@ class HandlerScope:
     def limit(self, deadline: float) -> None:
         """Give the handler until then; `math.inf` for ever."""
         self.touched = True
-        self.scope.deadline = deadline
+        if deadline != self.scope.deadline:
+            self.scope.deadline = deadline
 
     def lift(self) -> None:
         """Give whatever runs in the scope all the time in the world."""
