@@ -201,3 +201,18 @@ async def test_whole_content_may_be_larger_when_told_so() -> None:
 
     answer = await ask(read, post(b"1" * ((1 << 20) + 1)))
     assert answer.content == b"%d" % ((1 << 20) + 1)
+
+
+async def test_a_request_that_is_over_holds_nothing_of_the_next_one_back(nursery: trio.Nursery) -> None:
+    kept: list[Request] = []
+
+    async def handler(request: Request) -> Response:
+        kept.append(request)
+        return Response(200)
+
+    peer = serve(nursery, handler)
+    await peer.ask()
+    await peer.ask()
+    for use in (lambda: kept[0].finish(within=5), kept[0].cancel_on_drain):
+        with pytest.raises(trio.ClosedResourceError, match="is over"):
+            use()

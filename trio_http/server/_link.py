@@ -205,13 +205,23 @@ class Link(TimedConnection):
         self._used = True
 
     def check_current(self, exchange: int) -> None:
-        """Refuse what belongs to an exchange that is over.
+        """Refuse what belongs to an exchange that is over, in HTTP at least.
 
         Raises:
           trio.ClosedResourceError: another has begun, and its bytes are not for the request of this one; or
             the connection is not HTTP any more.
         """
-        if exchange != self.exchange or self.upgraded:
+        self.check_handling(exchange)
+        if self.upgraded:
+            raise trio.ClosedResourceError("this connection was given to another protocol")
+
+    def check_handling(self, exchange: int) -> None:
+        """Refuse what belongs to a handler that has returned.
+
+        Raises:
+          trio.ClosedResourceError: the exchange is over.
+        """
+        if exchange != self.exchange:
             raise trio.ClosedResourceError("the exchange of this request is over")
 
     # -- the client's end

@@ -184,6 +184,7 @@ class Request(RequestContent):
 
         Made for waits. A cancelled *send* breaks its response; so put no `send_all` inside.
         """
+        self._link.check_handling(self._exchange)
         return DrainScope(self._link)
 
     def finish(self, within: float) -> Finish:
@@ -203,6 +204,7 @@ class Request(RequestContent):
             raise TypeError(f"within must be a number of seconds, not {within!r}")
         if not within > 0:
             raise ValueError(f"within must be more than 0 seconds, not {within!r}")
+        self._link.check_handling(self._exchange)
         return Finish(self._link, within)
 
     async def wait_disconnected(self) -> None:

@@ -329,8 +329,11 @@ class Server:
     async def _read_proxy(self, sock: socket.socket, peername: Address) -> ProxyHeader | None:
         config = self._shared.config
         if config.proxy_protocol_from:
-            ours = peer_address(peername or None, sock.getsockname())
-            if ours in config.proxy_protocol_from:
+            try:
+                sockname = sock.getsockname()
+            except OSError as exc:  # some systems do not know, once the peer has reset
+                raise trio.BrokenResourceError(f"the connection broke: {exc}") from exc
+            if peer_address(peername or None, sockname) in config.proxy_protocol_from:
                 return await read_proxy_header(sock)
         return None
 
