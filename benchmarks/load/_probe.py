@@ -1,7 +1,8 @@
 """What others notice: a few clients on kept connections that ask for little, and how long each answer took.
 
 A process of its own, so that the figures hold the server's delays and not those of the script that makes the
-load. Run as a program it prints one line of JSON; `Probe` starts it and reads that.
+load. Run as a program it says that it is ready, and in the end writes one line of JSON into a file: a pipe
+would be full before anybody read it, for who asks whether the probe is over does not read. `Probe` does both.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +69,16 @@ class Probe:
             *(str(part) for pair in words.items() for part in pair),
         ]
         self._patience = seconds + GRACE + 30
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `result`
+        command += ["--output", str(self._output.fileno())]
         # Unbuffered: what is not read here must be left to `communicate`.
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            pass_fds=[self._output.fileno()],
+        )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != READY:
             self.result()
@@ -86,13 +96,15 @@ class Probe:
           RuntimeError: it broke.
         """
         try:
-            output, errors = self._process.communicate(timeout=self._patience)
+            _, errors = self._process.communicate(timeout=self._patience)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
         if self._process.returncode != 0:
             raise RuntimeError(f"the probe broke: {errors.decode().strip().rpartition(chr(10))[2]}")
-        return Latencies(**json.loads(output))
+        with self._output:
+            self._output.seek(0)
+            return Latencies(**json.loads(self._output.read()))
 
     def kill(self) -> None:
         """End it without a result."""
@@ -175,9 +187,11 @@ def _be_the_probe() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--clients", type=int, required=True)
+    parser.add_argument("--output", type=int, required=True, help="an open descriptor")
     given = parser.parse_args()
     seen = trio.run(_main, given.port, given.seconds, given.clients)
-    print(json.dumps({"seconds": seen.seconds, "failures": seen.failures}))
+    with open(given.output, "w") as output:
+        json.dump({"seconds": seen.seconds, "failures": seen.failures}, output)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Medium(enum.Enum):
 
 #: How long all must have been idle before the clock of a test over sockets jumps, in seconds. The loopback
 #: hands bytes over within the system call that sends them, except on a machine that is busy with interrupts.
-PAUSE: Final = 0.01
+PAUSE: Final = 0.025
 
 _client_context = functools.cache(client_context)
 _server_context = functools.cache(server_context)
