@@ -131,7 +131,7 @@ async def _snapshot(run: Run, name: str) -> Cell:
     handling, receiving = found["handling"], found["receiving"]
     holds = (
         handling["target"] == f"/sleep/9/{key}"
-        and 0 < handling["deadlines"]["handler"] < 30
+        and 0 < handling["deadlines"]["handler"] < 30 * 33 / 32  # rounded up to its next 32nd
         and 0 < receiving["deadlines"]["receive"] <= 60
         and found["idle"]["requests"] == 1
     )
