@@ -129,6 +129,13 @@ def test_a_claim_that_does_not_hold_is_the_exit_status(
     assert "- DOES NOT HOLD: two" in capsys.readouterr().out
 
 
+def test_what_depends_on_the_machines_speed_is_not_judged_in_a_quick_run(load_module: Import) -> None:
+    for quick in (True, False):
+        report = load_module("_load").Report("title", ["figure"], rows={"ours": ["1"]}, quick=quick)
+        report.claim("in time", False, timed=True)
+        assert report.close() == (0 if quick else 1)
+
+
 def test_a_server_that_breaks_is_a_line_of_the_table_and_the_exit_status(
     load_module: Import, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,7 +79,9 @@ def run(report: _load.Report, count: int, seconds: float, name: str) -> list[str
             report.claim(f"{done:,} answers, each the right one in its place {wrong}".strip(), not wrong)
             failures = quiet.failures + beside.failures
             report.claim(f"no request of the others fails {failures[:3] or ''}".strip(), not failures)
-            report.claim(f"99 of 100 are answered within {LATEST} s ({late:.3f} s)", late < LATEST)
+            report.claim(
+                f"99 of 100 are answered within {LATEST} s ({late:.3f} s)", late < LATEST, timed=True
+            )
             report.claim(f"nothing in the server's log {child.log()[-200:]!r}", not child.log())
         return [f"{done:,}", f"{rate:,.0f}", wrong or "right", quiet.cell(), beside.cell()]
 
@@ -94,7 +96,9 @@ def main() -> int:
         count, seconds = min(count, 1000), 0.5
     latency = "p50 / p99 / max ms"
     columns = ["answers", "per second", "order", f"others alone: {latency}", f"beside it: {latency}"]
-    report = _load.Report(f"{count:,} pipelined requests on one connection, 8 others", columns)
+    report = _load.Report(
+        f"{count:,} pipelined requests on one connection, 8 others", columns, quick=given.quick
+    )
     _load.each(report, servers, functools.partial(run, report, count, seconds), "pipeline")
     return report.close()
 

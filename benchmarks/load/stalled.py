@@ -76,6 +76,7 @@ def run(report: _load.Report, given: argparse.Namespace, name: str) -> list[str]
             report.claim(
                 f"our process ends within {limit} s ({elapsed:.2f} s)",
                 status is not None and elapsed <= limit,
+                timed=True,
             )
             report.claim(f"it ends well (status {status}) {log[-200:]!r}", status == 0)
             report.claim(f"the cut answer does not look whole: the client gets a RST ({end})", end == "RST")
@@ -91,7 +92,7 @@ def main() -> int:
     if given.quick:
         given.patience = min(given.patience, 4.0)
     columns = ["grace", "ended after", "exit status", "client's connection"]
-    report = _load.Report("shutdown with a client that has stopped reading", columns)
+    report = _load.Report("shutdown with a client that has stopped reading", columns, quick=given.quick)
     _load.each(report, servers, functools.partial(run, report, given), "stalled")
     return report.close()
 
