@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.server.support import WatchedStream
 from trio_http.server._accept import _BURST, Gate, accept_foreign_loop, accept_loop
 from trio_http.transport import Address
 
@@ -610,6 +611,26 @@ async def test_a_stream_that_waits_at_the_gate_is_closed_by_a_cancel() -> None:
         nursery.cancel_scope.cancel()
     assert await ended(client)
     assert (streams, gate.open_count) == ([], 1)
+
+
+async def test_a_stream_that_cannot_be_closed_does_not_take_the_place_of_a_cancel(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Unclosable(WatchedStream):
+        async def aclose(self) -> None:
+            raise OSError("not today")
+
+    listener, gate = MemoryListener(), Gate(1)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept_foreign_loop, listener, lambda stream: None, gate)
+            await trio.testing.wait_all_tasks_blocked()
+            assert gate.enter()
+            listener.put(Unclosable(trio.testing.memory_stream_pair()[1]))
+            await trio.testing.wait_all_tasks_blocked()  # with the stream in hand
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert "not today" in caplog.text
 
 
 async def test_a_gate_that_refuses_hands_over_the_excess_of_a_foreign_listener() -> None:

@@ -281,7 +281,10 @@ async def accept_foreign_loop(
         except BaseException:
             if entered:
                 gate.leave()
-            await trio.aclose_forcefully(stream)
+            try:
+                await trio.aclose_forcefully(stream)
+            except Exception:  # the stream's own: it must not take the place of a cancel
+                logger.exception("closing %r failed", stream)
             raise
 
 

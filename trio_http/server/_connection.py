@@ -28,11 +28,13 @@ from trio_http.transport import ProxyHeader, Transport
 
 from ._account import Account
 from ._deadline import client_deadline_of
+from ._linger import linger
 from ._link import Link
 from ._reasons import CancelReason
 from ._request import Request
 from ._response_stream import with_close
 from ._shared import Shared, serving
+from ._troubles import is_interrupt, is_of_the_await_in, lone_leaf, phrase, response_of
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 
@@ -124,7 +126,7 @@ class ServerConnection:
             # The server itself is being cancelled. That passes; what else went wrong in the handler is
             # reported, as it is without a nursery around it. Beside an interrupt, it comes out with that.
             errors, rest = group.split(Exception)
-            if errors is None or rest is None or rest.subgroup(_is_interrupt) is not None:
+            if errors is None or rest is None or rest.subgroup(is_interrupt) is not None:
                 raise
             self._report(errors)
             raise rest from None
@@ -198,7 +200,7 @@ class ServerConnection:
             except HTTPException as exc:
                 if peer.our_state is not wire.SEND_RESPONSE:
                     raise  # too late for an answer
-                response = _response_of(exc)
+                response = response_of(exc)
             if handlers.touched and handlers.scope.cancel_called:
                 self._owed = response
                 return
@@ -372,7 +374,7 @@ class ServerConnection:
         What has reached us is answered, as the connection's last.
         """
         link = self._link
-        if link.wire.has_unread or self._resume is not None:
+        if link.wire.has_unread or isinstance(self._resume, wire.RequestHead):
             return True
         try:
             data = link.transport.receive_nowait()
@@ -388,29 +390,29 @@ class ServerConnection:
         link = self._link
         if trouble is None:
             return self._refusal_for(link.cancel_reason)
-        cause = _lone_leaf(trouble)
+        cause = lone_leaf(trouble)
         if isinstance(cause, HTTPException):
             try:
-                return _response_of(cause)
+                return response_of(cause)
             except (wire.LocalProtocolError, TypeError, ValueError):
                 logger.exception("no answer can be made of %r", cause)
-                return Response(500, text=_phrase(500))
+                return Response(500, text=phrase(500))
         if isinstance(cause, wire.RemoteProtocolError) and link.wire.their_state is wire.ERROR:
             # The text is ours, and shows none of the peer's bytes: an echo could be made to run in a browser.
-            return Response(cause.error_status_hint, text=_phrase(cause.error_status_hint))
+            return Response(cause.error_status_hint, text=phrase(cause.error_status_hint))
         if self._means_gone(cause) or link.cancel_reason is CancelReason.CLIENT_DISCONNECTED:
             return None
-        return Response(500, text=_phrase(500))
+        return Response(500, text=phrase(500))
 
     def _refusal_for(self, reason: CancelReason | None) -> Response | None:
         link = self._link
         if reason is CancelReason.DEADLINE:
-            return _response_of(HTTPException(504 if link.deadline_is_the_clients else 503))
+            return response_of(HTTPException(504 if link.deadline_is_the_clients else 503))
         if reason is CancelReason.BODY_TOO_SLOW or (
             # A connection that never sent a byte asked for nothing: a browser may have opened it in advance.
             reason is CancelReason.HEAD_TOO_SLOW and link.wire.has_unread
         ):
-            return _response_of(HTTPException(408))
+            return response_of(HTTPException(408))
         return None
 
     def _means_gone(self, cause: Exception) -> bool:
@@ -427,7 +429,7 @@ class ServerConnection:
 
     def _report(self, trouble: Exception) -> None:
         """Log what is the handler's fault as an error, and what is the client's for whoever wants to know."""
-        cause = _lone_leaf(trouble)
+        cause = lone_leaf(trouble)
         peer = self._link.transport.peername
         if isinstance(cause, HTTPException) and self._link.wire.our_state is wire.SEND_RESPONSE:
             return  # it is the answer
@@ -440,7 +442,7 @@ class ServerConnection:
             if self._account is not None:
                 self._account.protocol_error = True
         else:
-            if _is_of_the_await(trouble):
+            if is_of_the_await_in(ServerConnection._serve_exchanges, trouble):
                 trouble.add_note("the handler must be an async function, or return an awaitable")
             logger.error("handling %r failed", self._request or self._link.transport, exc_info=trouble)
             if self._account is not None:
@@ -450,11 +452,7 @@ class ServerConnection:
     # ---------------------------------------------------------------------------------------------------
 
     async def _end(self) -> None:
-        """Close the connection so that the client gets what was sent to it.
-
-        A close while bytes of the client's are unread, or on their way, becomes a reset that may overtake our
-        answer (RFC 9112 §9.6). So then we say that we send no more, and read on for a while.
-        """
+        """Close the connection so that the client gets what was sent to it."""
         link = self._link
         config = self._shared.config
         if link.handling and link.wire.our_state not in (wire.SEND_RESPONSE, wire.SEND_BODY, wire.ERROR):
@@ -473,44 +471,7 @@ class ServerConnection:
         gone = link.hangup > 0 or link.wire.trailing_data[1]
         surprised = answered and not gone and (self._request is None or self._request._head.keep_alive)
         if surprised or link.wire.their_state in (wire.SEND_BODY, wire.ERROR) or link.wire.has_unread:
-            left = config.linger_bytes
-            with trio.move_on_after(config.times.linger):
-                try:
-                    await link.transport.send_eof()
-                    while left > 0 and (data := await link.transport.receive()):
-                        left -= len(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass
+            await linger(link.transport, config)
         # A foreign stream may wait for its peer here, as TLS does in its goodbye.
         with trio.move_on_after(config.times.linger):
             await link.transport.aclose()
-
-
-def _is_interrupt(exc: BaseException) -> bool:
-    return not isinstance(exc, BaseExceptionGroup | trio.Cancelled)
-
-
-def _lone_leaf(exc: Exception) -> Exception:
-    """Return the only exception in a group of groups, or ``exc`` itself."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
-        exc = exc.exceptions[0]
-    return exc
-
-
-def _is_of_the_await(exc: Exception) -> bool:
-    """Tell whether ``exc`` was raised by our own ``await`` of what a handler returned: a plain function's
-    response, say, which is no awaitable."""
-    trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    ours = ServerConnection._serve_exchanges.__code__
-    return isinstance(exc, TypeError) and trace is not None and trace.tb_frame.f_code is ours
-
-
-def _response_of(exc: HTTPException) -> Response:
-    # 304: has no content
-    return Response(exc.status, text=exc.text if exc.status != 304 else None, headers=exc.headers)
-
-
-def _phrase(status: int) -> str:
-    return f"{HTTPException(status)}\n"

@@ -10,6 +10,7 @@ import trio
 from trio_http.transport import Transport
 from trio_http.wire import SERVER, MessageConnection
 
+from ._linger import linger
 from ._shared import Shared
 
 logger = logging.getLogger("trio_http.server")
@@ -58,10 +59,7 @@ class Refuser:
                 await transport.send_all(self._answer())
                 if len(self._under_way) <= _LINGERING:
                     # A close while the request is on its way would reset the answer away (RFC 9112 §9.6).
-                    await transport.send_eof()
-                    left = config.linger_bytes
-                    while left > 0 and (data := await transport.receive()):
-                        left -= len(data)
+                    await linger(transport, config)
                 await transport.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass

@@ -35,6 +35,9 @@ read. They are held back until there is something else to send (`_held`), which 
 *The end.* A closure alert is the regular end. End of file without it sets `truncated`, wherever it comes,
 since all whole records before it have been decrypted. We send the alert when we close, unless our stream was
 cut in the middle: a peer that got the alert would take what it has for complete.
+
+The file is longer than most, for receiving, sending and the end all work on the same two queues; apart, each
+would need the others' private parts.
 """
 
 from __future__ import annotations
