@@ -69,6 +69,7 @@ WIRE_ORDER = (
     "_incoming",
     "_engine",
     "_connection",
+    "_prepared",
     "_message",
     "__init__",
 )

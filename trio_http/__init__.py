@@ -18,23 +18,64 @@ if TYPE_CHECKING:
     from ._errors import HTTPException as HTTPException
     from ._errors import InvalidRequest as InvalidRequest
     from ._errors import PoolClosed as PoolClosed
+    from ._errors import RedirectRefused as RedirectRefused
     from ._errors import RequestFacts as RequestFacts
     from ._errors import RequestFailed as RequestFailed
     from ._errors import ResponseIncomplete as ResponseIncomplete
     from ._errors import ResponseInvalid as ResponseInvalid
     from ._errors import StatusError as StatusError
+    from ._errors import TooManyRedirects as TooManyRedirects
+    from ._errors import UpgradeRefused as UpgradeRefused
+    from .client import Auth as Auth
+    from .client import AuthRequest as AuthRequest
+    from .client import BasicAuth as BasicAuth
+    from .client import BearerAuth as BearerAuth
+    from .client import CertificateMismatch as CertificateMismatch
+    from .client import Challenge as Challenge
     from .client import Client as Client
     from .client import ClientConfig as ClientConfig
     from .client import ClientConnection as ClientConnection
+    from .client import ClientPace as ClientPace
     from .client import ClientStatistics as ClientStatistics
+    from .client import Content as Content
+    from .client import ContentReader as ContentReader
+    from .client import Cookie as Cookie
+    from .client import CookieJar as CookieJar
+    from .client import DigestAuth as DigestAuth
+    from .client import EnvironmentProxies as EnvironmentProxies
+    from .client import InterimResponse as InterimResponse
+    from .client import Multipart as Multipart
+    from .client import NetrcAuth as NetrcAuth
+    from .client import Origin as Origin
+    from .client import PoolCounts as PoolCounts
+    from .client import Proxy as Proxy
+    from .client import ProxyFailed as ProxyFailed
+    from .client import ProxyRefused as ProxyRefused
+    from .client import RaceFailed as RaceFailed
+    from .client import RateLimit as RateLimit
+    from .client import RateLimitStatistics as RateLimitStatistics
     from .client import ReceivedResponse as ReceivedResponse
     from .client import ResponseBody as ResponseBody
+    from .client import Retry as Retry
+    from .client import RetryBudget as RetryBudget
+    from .client import Sized as Sized
+    from .client import SOCKSRefused as SOCKSRefused
     from .client import StreamedResponse as StreamedResponse
+    from .client import Timings as Timings
+    from .client import Upgrade as Upgrade
+    from .client import challenges as challenges
+    from .client import client_context as client_context
+    from .client import race as race
     from .instruments import AccessLog as AccessLog
+    from .instruments import ClientCloseRecord as ClientCloseRecord
+    from .instruments import ClientExchangeRecord as ClientExchangeRecord
+    from .instruments import ClientInstrument as ClientInstrument
     from .instruments import CloseRecord as CloseRecord
     from .instruments import ConnectionRecord as ConnectionRecord
     from .instruments import Counters as Counters
+    from .instruments import DialRecord as DialRecord
     from .instruments import ExchangeRecord as ExchangeRecord
+    from .instruments import HarRecorder as HarRecorder
     from .instruments import ServerInstrument as ServerInstrument
     from .messages import ForwardedFacts as ForwardedFacts
     from .messages import Headers as Headers
@@ -71,17 +112,27 @@ __version__ = "0.1.0.dev0"
 _HOMES: Final = {
     "._errors": (
         "ClientDisconnected ConnectFailed ConnectionLost ContentTooLarge HTTPError HTTPException"
-        " InvalidRequest PoolClosed RequestFacts RequestFailed ResponseIncomplete ResponseInvalid StatusError"
+        " InvalidRequest PoolClosed RedirectRefused RequestFacts RequestFailed ResponseIncomplete"
+        " ResponseInvalid StatusError TooManyRedirects UpgradeRefused"
     ),
     ".client": (
-        "Client ClientConfig ClientConnection ClientStatistics ReceivedResponse ResponseBody StreamedResponse"
+        "Auth AuthRequest BasicAuth BearerAuth CertificateMismatch Challenge Client ClientConfig"
+        " ClientConnection ClientPace ClientStatistics Content ContentReader Cookie CookieJar"
+        " DigestAuth EnvironmentProxies InterimResponse Multipart NetrcAuth Origin PoolCounts Proxy"
+        " ProxyFailed ProxyRefused RaceFailed RateLimit RateLimitStatistics ReceivedResponse"
+        " ResponseBody Retry RetryBudget SOCKSRefused Sized StreamedResponse Timings Upgrade"
+        " challenges client_context race"
     ),
-    ".instruments": ("AccessLog CloseRecord ConnectionRecord Counters ExchangeRecord ServerInstrument"),
+    ".instruments": (
+        "AccessLog ClientCloseRecord ClientExchangeRecord ClientInstrument CloseRecord"
+        " ConnectionRecord Counters DialRecord ExchangeRecord HarRecorder ServerInstrument"
+    ),
     ".messages": "ForwardedFacts Headers MessageBody Response",
     ".server": (
-        "CancelReason ConnectionInfo ConnectionSnapshot Handler Request RequestBody ResponseStream Server"
-        " ServerConfig ServerRates ServerStatistics ServerTimes inherited_listener open_unix_listener"
-        " serve_connection serve_listeners serve_ssl_over_tcp serve_tcp serve_unix systemd_listeners"
+        "CancelReason ConnectionInfo ConnectionSnapshot Handler Request RequestBody ResponseStream"
+        " Server ServerConfig ServerRates ServerStatistics ServerTimes inherited_listener"
+        " open_unix_listener serve_connection serve_listeners serve_ssl_over_tcp serve_tcp"
+        " serve_unix systemd_listeners"
     ),
     ".transport": "Networks by_server_name server_context",
     ".wire": "Leniency Limits",

@@ -31,6 +31,7 @@ class RequestFacts:
       may_have_acted: the server may have received enough to act on: a retry could do it twice.
       response_started: bytes of a response had come.
       reused: the connection had served an earlier exchange.
+      timed_out: the server was given up for being too slow, by the client's `ClientPace`.
       closed_because: why the connection was closed; empty when there was none.
     """
 
@@ -40,6 +41,7 @@ class RequestFacts:
     may_have_acted: bool = False
     response_started: bool = False
     reused: bool = False
+    timed_out: bool = False
     closed_because: str = ""
 
 
@@ -91,6 +93,50 @@ class ContentTooLarge(RequestFailed):
 
 class PoolClosed(RequestFailed):
     """The client was closed, before the request or during it."""
+
+
+class TooManyRedirects(RequestFailed):
+    """A chain of redirects was longer than the client follows.
+
+    Attributes:
+      response: the redirect that was not followed any more.
+    """
+
+    def __init__(self, what: str, facts: RequestFacts, response: Response) -> None:
+        super().__init__(what, facts)
+        self.response = response
+
+
+class RedirectRefused(RequestFailed):
+    """A redirect cannot be followed, or not without giving away what the caller has not said may be.
+
+    Attributes:
+      response: the redirect.
+    """
+
+    def __init__(self, what: str, facts: RequestFacts, response: Response) -> None:
+        super().__init__(what, facts)
+        self.response = response
+
+
+class UpgradeRefused(HTTPError):
+    """The server answered a request to switch protocols without switching.
+
+    Attributes:
+      response: what it answered, whole.
+      url: what was asked.
+    """
+
+    def __init__(self, response: Response, url: str) -> None:
+        super().__init__(response, url)
+        self.response = response
+        self.url = url
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} did not switch protocols, and answered {self.response.status}"
+            f" {_phrase(self.response.status)}"
+        )
 
 
 class StatusError(HTTPError):

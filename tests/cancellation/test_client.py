@@ -67,7 +67,7 @@ async def test_a_get(warm: int, autojump_clock: MockClock) -> None:
         assert (await client.get("/")).text == "hello"
 
     report = await sweep_client(scenario, app, warm=warm)
-    lands_in(report, "_final_head", "send", *([] if warm else ["lease"]))
+    lands_in(report, "_receive_head", "push", *([] if warm else ["lease"]))
 
 
 async def test_a_get_of_a_big_answer_over_a_narrow_way(autojump_clock: MockClock) -> None:
@@ -75,7 +75,7 @@ async def test_a_get_of_a_big_answer_over_a_narrow_way(autojump_clock: MockClock
         assert (await client.get("/big")).content == BIG
 
     report = await sweep_client(scenario, app, warm=1, network={"buffer_bytes": 20_000})
-    lands_in(report, "_read_content")
+    lands_in(report, "_read_whole")
 
 
 async def test_a_head(autojump_clock: MockClock) -> None:
@@ -302,7 +302,7 @@ async def test_a_whole_test_with_a_client_in_memory(autojump_clock: MockClock) -
             assert (await client.get("/chunks")).content == b"chunk" * 3
 
     report = await cancel_at_every_step(scenario)
-    lands_in(report, "app", "_final_head", "__aexit__")
+    lands_in(report, "app", "_receive_head", "__aexit__")
 
 
 async def test_one_connection_without_a_pool(autojump_clock: MockClock) -> None:

@@ -162,7 +162,7 @@ async def test_a_kept_connection_that_the_server_closes_in_the_moment_it_is_used
 
     config = evolve(CONFIG, times=ServerTimes(idle=2))
     report = await sweep_client(scenario, quick, warm=2, prepare=prepare, network={"config": config})
-    assert sum(point.within.count("_begin_on") for point in report.points) > 5
+    assert sum(point.within.count("begin_on") for point in report.points) > 5
 
 
 async def test_the_sweep_over_a_pool_would_see_a_connection_that_is_lost(autojump_clock: MockClock) -> None:

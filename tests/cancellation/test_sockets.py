@@ -180,7 +180,7 @@ async def test_a_client_over_tcp_works_on_and_leaves_no_descriptor() -> None:
         assert (await client.get("/")).text == "fresh"
 
     report = await cancel_at_every_step(use, world=world, check=check)
-    lands_in(report, "_wait", "_final_head", "_send_pieces", "next_data")
+    lands_in(report, "_wait", "_receive_head", "_send_pieces", "next_data")
 
 
 async def test_serving_tcp_leaves_no_descriptor() -> None:

@@ -19,6 +19,7 @@ from trio_http import (
     wire,
 )
 from trio_http.client import Client, ClientConnection
+from trio_http.messages import accept_encoding
 from trio_http.testing import ScriptedPeer, memory_pair
 
 IDLE, GONE = (0, 1), (0, 0)
@@ -35,7 +36,8 @@ async def test_a_get_returns_the_whole_response_and_keeps_the_connection() -> No
         assert await in_pool(client) == IDLE
     assert network.dialed == [("example.org", 80, "http")]
     assert network.heads() == (
-        b"GET /path HTTP/1.1\r\nHost: example.org\r\nUser-Agent: trio-http/0.1.0\r\nAccept: */*\r\n\r\n"
+        b"GET /path HTTP/1.1\r\nHost: example.org\r\nUser-Agent: trio-http/0.1.0\r\nAccept: */*\r\n"
+        b"Accept-Encoding: " + accept_encoding() + b"\r\n\r\n"
     )
 
 

@@ -229,7 +229,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert order.waiter is oldest, "served out of turn"
                 self.waiting = [pair for pair in self.waiting if pair[1] is not order.waiter]
                 if isinstance(order, Give):
-                    assert order.slot.origin == origin
+                    assert order.slot.route == origin
                     assert order.slot.state is State.LEASED
             elif isinstance(order, Dial):
                 assert order.slot.state is State.DIALING

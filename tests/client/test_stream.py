@@ -148,7 +148,7 @@ async def test_an_exception_of_the_block_comes_out_as_it_is() -> None:
 
 
 async def test_a_cancel_in_the_block_closes_the_connection(autojump_clock: trio.testing.MockClock) -> None:
-    peer = ScriptedPeer().expect_until(END).send(OK).expect_end()
+    peer = ScriptedPeer().expect_until(END).send(OK[:-1]).expect_end()
     async with client_of(peer) as (client, _):
         with trio.move_on_after(1) as scope:
             async with client.stream("GET", URL):

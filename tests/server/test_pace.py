@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from trio_http.server._pace import Pace
+from trio_http.connection import Pace
 
 # Whole numbers, for which floats are exact, so that "never" can be tested for what it says.
 SECONDS = st.integers(0, 60)

@@ -10,8 +10,10 @@ import trio
 
 from trio_http.messages import FieldsInput
 
-from ._config import ClientConfig, ClientOptions, ClientStatistics
+from ._config import ClientConfig, ClientOptions, ClientStatistics, config_of
 from ._pool import Pool
+from ._proxy import ProxyChooser, as_chooser
+from ._proxy_environment import EnvironmentProxies
 from ._request import Planner
 from ._requester import Requester
 from ._url import URLInput
@@ -45,11 +47,20 @@ class Client(Requester):
         **options: Unpack[ClientOptions],
     ) -> None:
         if config is None:
-            config = ClientConfig(**options)
+            config = config_of(options, None if base_url is None else str(base_url))
+        elif not isinstance(config, ClientConfig):
+            raise TypeError(
+                f"config must be a ClientConfig, not {config!r}"
+                + ("; a URL for all requests is base_url=" if isinstance(config, str) else "")
+            )
         elif options:
             raise TypeError("give the settings as config or as options, not both")
+        if config.proxies_from_environment:
+            proxy_for: ProxyChooser = EnvironmentProxies().proxy_for
+        else:
+            proxy_for = as_chooser(config.proxy)
         self._pool = Pool(config)
-        super().__init__(self._pool, config, Planner(config, base_url, headers))
+        super().__init__(self._pool, config, Planner(config, base_url, headers, proxy_for))
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._supervision = trio.CancelScope()
 
@@ -58,8 +69,30 @@ class Client(Requester):
         return f"<Client: {counts.leased} leased, {counts.idle} idle, {counts.waiting} waiting>"
 
     def statistics(self) -> ClientStatistics:
-        """Return how many connections there are in which state, and how many requests wait for one."""
+        """Return how many connections there are in which state, and how many requests wait for one; in all
+        and for each origin."""
         return self._pool.statistics()
+
+    async def warm(self, url: URLInput, connections: int = 1) -> None:
+        """Make connections before they are needed, and return when they are idle.
+
+        They count as any others, and are closed when they have been idle for too long, or when their room is
+        needed. Where there is no room for so many, as many are made as there is.
+
+        Args:
+          url: any URL of the origin, absolute or below ``base_url``.
+          connections: how many are to be idle, at least 1; those that are already count.
+
+        Raises:
+          InvalidRequest: a bad URL.
+          ConnectFailed: a connection could not be made; the others go on being made.
+          PoolClosed: the client is closed, or was meanwhile.
+
+        Cancellation: the dials go on; what they bring is idle.
+        """
+        if connections < 1:
+            raise ValueError(f"connections must be at least 1, not {connections!r}")
+        await self._pool.warm(self._planner.plan("GET", url), connections)
 
     # The nursery in here holds one task, the supervisor. Dials live in a nursery of that task's own: so
     # neither their errors nor their being cancelled can reach the user's block. And the nursery is never told

@@ -2,19 +2,79 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypedDict
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
 
 import attrs
 import trio
-from attrs.validators import deep_iterable, ge, gt, instance_of
+from attrs.validators import ge, gt, instance_of, optional
 
 from trio_http import wire
+from trio_http.instruments import ClientInstrument
+
+from ._addresses import PinnedAddresses, Resolver
+from ._auth import Auth, AuthInput, as_auth
+from ._connect import UnixSocket
+from ._cookies import CookieJar, as_cookie_jar
+from ._proxy import ProxyChoice
+from ._rate_limit import RateLimit
+from ._retry import Retry
+from ._tls_settings import SSLContextInput
 
 #: Makes a byte stream to a host and port for a scheme ("http" or "https"). TLS is put over it by the client
 #: when the scheme wants it, unless the stream is a `trio.SSLStream` already.
 Dial: TypeAlias = Callable[[str, int, str], Awaitable[trio.abc.Stream]]
+
+#: By host: what the certificate of its server may be, see `ClientConfig`.
+CertificatePins: TypeAlias = "Mapping[str, str | Iterable[str]]"
+
+
+@attrs.frozen(kw_only=True)
+class ClientPace:
+    """How a server has to keep up; it is given up when it does not. Times in seconds, `math.inf` for ever;
+    rates in bytes per second, 0 for any.
+
+    The clock runs only while the server is waited for. `stall` and the rates work together: a server that is
+    slower than a rate may fall behind by the stall limit, and one that is silent is given up after just that.
+
+    Attributes:
+      head: from the end of the request to the head of the final response. For ever unless set: how long an
+        answer takes only the caller knows, and says with a cancel scope.
+      stall: without a byte of the response's body, or without the server taking a byte of the request.
+        Precedent: nginx 60 towards its upstreams. A stream of events may be silent for longer: give it more.
+      receive_rate: of the response's body, at least. Precedent for 0: curl, without ``--speed-limit``.
+      send_rate: of the request, as the server takes it, at least.
+    """
+
+    head: float = attrs.field(default=math.inf, validator=gt(0))
+    stall: float = attrs.field(default=60.0, validator=gt(0))
+    receive_rate: float = attrs.field(default=0.0, validator=ge(0))
+    send_rate: float = attrs.field(default=0.0, validator=ge(0))
+
+
+def _leniencies(values: Iterable[wire.Leniency]) -> frozenset[wire.Leniency]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"lenient must be a set of Leniency, not {values!r}")
+    values = frozenset(values)
+    for value in values:
+        if not isinstance(value, wire.Leniency):
+            raise TypeError(f"lenient must be a set of Leniency, and {value!r} is none")
+    return values
+
+
+def _instruments(values: Iterable[ClientInstrument]) -> tuple[ClientInstrument, ...]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"instruments must be a list of ClientInstrument, not {values!r}; for one: [...]")
+    values = tuple(values)
+    for value in values:
+        if not isinstance(value, ClientInstrument):
+            raise TypeError(f"instruments must be a list of ClientInstrument, and {value!r} is none")
+    return values
+
+
+def _auth(value: AuthInput | None) -> Auth | None:
+    return None if value is None else as_auth(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -24,20 +84,45 @@ class ClientConfig:
 
     Attributes:
       max_connections: open and being opened, in all, at least 1. Precedent: httpx and aiohttp 100.
-      max_connections_per_origin: the same for one scheme, host and port, at least 1. Precedent: browsers have
-        6; a program's requests to one service want some more.
-      idle_seconds: how long a connection is kept without a request, above 0. Precedent: aiohttp 15; shorter
-        than the 60-75 after which common servers close, so that we are seldom the second to do so.
+      max_connections_per_origin: the same for one scheme, host and port, or for one proxy that forwards, at
+        least 1. Precedent: browsers have 6; a program's requests to one service want some more.
+      idle_seconds: how long a connection is kept without a request, above 0; less when the server's
+        Keep-Alive field says less. Precedent: aiohttp 15; shorter than the 60-75 after which common servers
+        close, so that we are seldom the second to do so.
       dial_seconds: how long one dial may take, from the name to the end of the TLS handshake, above 0.
         Precedent: Go 30.
       expect_seconds: how long content waits for a 100 (Continue) that the caller asked for, at least 0.
         Precedent: Go and curl 1.
-      max_content_bytes: the most that a whole response's content may have; a streamed one is not limited.
-        Arbitrary.
+      max_content_bytes: the most that a whole response's content may have, decoded; a streamed one is not
+        limited. Arbitrary.
       limits, lenient: what the wire accepts of a server; see `trio_http.wire`.
+      pace: how a server has to keep up.
+      decode: content codings of responses are undone; and asked for.
+      follow_redirects: a redirect is followed, up to `max_redirects` of them.
+      max_redirects: at least 0. Precedent: httpx, curl and the Fetch standard 20 to 50.
+      cookies: keeps what servers set, and sends it; None: cookies are left alone.
+      auth: who the client is, to the origin of each request; and no other.
+      retry: when a request is made once more; None: never, but for lost races (see `Client`).
+      rate_limit: how many requests may begin in a time; None: any number.
+      propagate_deadline: tell servers how much time is left, in milliseconds in the field Request-Deadline,
+        if a cancel scope around the request limits it.
       user_agent: the User-Agent field of requests that have none.
-      ssl_context: for https. None: `ssl.create_default_context`, which verifies by the system's certificates.
-      dial: makes connections instead of TCP.
+      ssl_context: for https: one for all origins, or a function of the origin. None: one that verifies by
+        the system's certificates.
+      tls_names: the name that a server has to prove, in place of the URL's host: a mapping by host.
+      pinned_certificates: by host: what the server's own certificate must be, besides being verified; one of
+        several. Each is the SHA-256 of the certificate in hexadecimal, or that of its public key as
+        ``sha256//`` and Base64 (curl's ``--pinnedpubkey``).
+      resolver: finds the addresses of a name; None: the system's.
+      pinned_addresses: the addresses of names that are not looked up.
+      name_cache_seconds: how long found addresses are kept, at least 0.
+      local_address: the IP address to connect from; None: the system's choice.
+      unix_socket: the path of a socket to connect to instead of host and port, or a function of the origin.
+      dial: makes connections instead of all that.
+      proxy: what requests go through: a `Proxy`, its URL, or a function of the origin.
+      proxies_from_environment: go by ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``; not
+        with `proxy`.
+      instruments: are told what happens.
     """
 
     max_connections: int = attrs.field(default=100, validator=ge(1))
@@ -47,12 +132,37 @@ class ClientConfig:
     expect_seconds: float = attrs.field(default=1.0, validator=ge(0))
     max_content_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=ge(0))
     limits: wire.Limits = attrs.field(factory=wire.Limits, validator=instance_of(wire.Limits))
-    lenient: frozenset[wire.Leniency] = attrs.field(
-        default=frozenset(), validator=deep_iterable(instance_of(wire.Leniency))
-    )
-    user_agent: str = wire.PRODUCT_ID
-    ssl_context: ssl.SSLContext | None = None
+    lenient: frozenset[wire.Leniency] = attrs.field(default=frozenset(), converter=_leniencies)
+    pace: ClientPace = attrs.field(factory=ClientPace, validator=instance_of(ClientPace))
+    decode: bool = attrs.field(default=True, validator=instance_of(bool))
+    follow_redirects: bool = attrs.field(default=False, validator=instance_of(bool))
+    max_redirects: int = attrs.field(default=20, validator=ge(0))
+    cookies: CookieJar | None = attrs.field(default=None, validator=optional(instance_of(CookieJar)))
+    auth: Auth | None = attrs.field(default=None, converter=_auth)
+    retry: Retry | None = attrs.field(default=None, validator=optional(instance_of(Retry)))
+    rate_limit: RateLimit | None = attrs.field(default=None, validator=optional(instance_of(RateLimit)))
+    propagate_deadline: bool = attrs.field(default=False, validator=instance_of(bool))
+    user_agent: str = attrs.field(default=wire.PRODUCT_ID, validator=instance_of(str))
+    ssl_context: SSLContextInput = None
+    tls_names: Mapping[str, str] = attrs.field(factory=dict)
+    pinned_certificates: CertificatePins = attrs.field(factory=dict)
+    resolver: Resolver | None = None
+    pinned_addresses: PinnedAddresses = attrs.field(factory=dict)
+    name_cache_seconds: float = attrs.field(default=0.0, validator=ge(0))
+    local_address: str | None = None
+    unix_socket: UnixSocket = None
     dial: Dial | None = None
+    proxy: ProxyChoice = None
+    proxies_from_environment: bool = attrs.field(default=False, validator=instance_of(bool))
+    instruments: Sequence[ClientInstrument] = attrs.field(default=(), converter=_instruments)
+
+    def __attrs_post_init__(self) -> None:
+        if self.proxies_from_environment and self.proxy is not None:
+            raise ValueError("give proxy or proxies_from_environment, not both")
+        if self.dial is not None and (
+            self.proxy is not None or self.unix_socket is not None or self.resolver is not None
+        ):
+            raise ValueError("give dial, or proxy, unix_socket and resolver: a dial of your own is all three")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -65,15 +175,46 @@ class ClientOptions(TypedDict, total=False):
     expect_seconds: float
     max_content_bytes: int
     limits: wire.Limits
-    lenient: frozenset[wire.Leniency]
+    lenient: Iterable[wire.Leniency]
+    pace: ClientPace
+    decode: bool
+    follow_redirects: bool
+    max_redirects: int
+    cookies: CookieJar | Mapping[str, str] | bool | None
+    auth: AuthInput | None
+    retry: Retry | None
+    rate_limit: RateLimit | None
+    propagate_deadline: bool
     user_agent: str
-    ssl_context: ssl.SSLContext | None
+    ssl_context: SSLContextInput
+    tls_names: Mapping[str, str]
+    pinned_certificates: CertificatePins
+    resolver: Resolver | None
+    pinned_addresses: PinnedAddresses
+    name_cache_seconds: float
+    local_address: str | None
+    unix_socket: UnixSocket
     dial: Dial | None
+    proxy: ProxyChoice
+    proxies_from_environment: bool
+    instruments: Iterable[ClientInstrument]
+
+
+def config_of(options: Mapping[str, Any], base_url: str | None) -> ClientConfig:
+    """Return the settings that keywords of `ClientOptions` ask for."""
+    given = dict(options)
+    if "timeout" in given:
+        raise TypeError(
+            "there is no timeout option: time limits are cancel scopes, `with trio.fail_after(5): ...`"
+        )
+    if "cookies" in given:
+        given["cookies"] = as_cookie_jar(given["cookies"], base_url)
+    return ClientConfig(**given)
 
 
 @attrs.frozen(kw_only=True)
-class ClientStatistics:
-    """What the pool of a client holds at a moment.
+class PoolCounts:
+    """What a pool holds, in all or for one origin.
 
     Attributes:
       dialing: connections being made.
@@ -86,3 +227,15 @@ class ClientStatistics:
     leased: int
     idle: int
     waiting: int
+
+
+@attrs.frozen(kw_only=True)
+class ClientStatistics(PoolCounts):
+    """What the pool of a client holds at a moment: the sums, and each origin.
+
+    Attributes:
+      origins: the counts of each origin for which there is anything, as in ``"https://example.org"``; with
+        the proxy when there is one.
+    """
+
+    origins: Mapping[str, PoolCounts] = attrs.field(factory=dict, eq=False)

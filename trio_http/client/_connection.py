@@ -13,9 +13,11 @@ from trio_http.transport import SocketTransport, StreamTransport, Transport
 
 from ._config import ClientConfig
 from ._link import Link
+from ._proxy import no_proxy
 from ._request import Planner, RequestPlan
 from ._requester import Requester
 from ._url import URLInput
+from ._watch import Watch
 
 
 def _unsent(plan: RequestPlan) -> RequestFacts:
@@ -28,8 +30,16 @@ class _Alone:
 
     def __init__(self, link: Link) -> None:
         self.closed = False
+        self.watch = Watch(link.config.instruments)
         self.link = link
         self._lent = False
+
+    def take(self, plan: RequestPlan) -> Link | None:
+        """See `Owner.take`; None whenever `lease` has something to say."""
+        if self._lent or self.closed or self.link.transport.closed or self.link.transport.is_stale():
+            return None
+        self._lent = True
+        return self.link
 
     async def lease(self, plan: RequestPlan) -> Link:
         """See `Owner.lease`. No checkpoint.
@@ -59,13 +69,15 @@ class _Alone:
     def give_back(self, link: Link) -> None:
         """See `Owner.give_back`."""
         self._lent = False
+        link.tell_end("kept", "response complete")
 
-    async def discard(self, link: Link) -> None:
+    async def discard(self, link: Link, because: str, error: BaseException | None = None) -> None:
         """See `Owner.discard`.
 
         Cancellation: not affected.
         """
         self._lent = False
+        link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
         link.transport.close()
         await link.transport.aclose_forcefully()
 
@@ -73,9 +85,10 @@ class _Alone:
 class ClientConnection(Requester, trio.abc.AsyncResource):
     """A client over one connection that you have made: no pool, no dials, no second attempts.
 
-    For one request at a time. The origin in a URL decides the Host field, and is not compared with where the
-    connection leads. It is closed by `aclose`, by ``async with``, by an error, by a cancel within a request,
-    and by a response after which there can be no further one.
+    For one request at a time. Nobody watches the server's time here, so ``pace`` does not count; put a cancel
+    scope round what may take too long. The origin in a URL decides the Host field, and is not compared with
+    where the connection leads. It is closed by `aclose`, by ``async with``, by an error, by a cancel within a
+    request, and by a response after which there can be no further one.
 
     Args:
       stream: a connected stream, TLS included if there shall be any; ours from now on.
@@ -95,7 +108,9 @@ class ClientConnection(Requester, trio.abc.AsyncResource):
         headers: FieldsInput | None = None,
     ) -> None:
         config = config or ClientConfig()
-        planner = Planner(config, base_url, headers)
+        planner = Planner(config, base_url, headers, no_proxy)
+        if not isinstance(stream, trio.abc.Stream | Transport):
+            raise TypeError(f"stream must be a trio.abc.Stream, not {stream!r}")
         if isinstance(stream, Transport):
             transport = stream
         elif isinstance(stream, trio.SocketStream):

@@ -1,17 +1,20 @@
-"""One request and its response, on one connection, in the caller's task.
+"""One request and the head of its response, on one connection, in the caller's task.
 
-Read from top to bottom: `begin` leases a link and comes back with the head of the final response; `finish`
-reads a whole content. Whatever interrupts them, an error or a cancel, the link is taken off the books in
-synchronous code and closed, and no other link is touched.
+Read from top to bottom: `begin` leases a link and comes back when the head of the final response is here.
+Whatever interrupts it, an error or a cancel, the link is taken off the books in synchronous code and closed,
+and no other link is touched.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Final
 
 import trio
 
-from trio_http._errors import ConnectionLost, ContentTooLarge, InvalidRequest
+from trio_http._errors import ConnectionLost, InvalidRequest
+from trio_http.messages import Headers
 from trio_http.wire import (
     IDLE,
     NEED_DATA,
@@ -23,106 +26,192 @@ from trio_http.wire import (
     Sentinel,
 )
 
-from ._config import ClientConfig
+from ._content_source import Content, ContentReader
+from ._interim import InterimResponse
 from ._link import LINK_ERRORS, Link, Owner
 from ._request import RequestPlan
-from ._response import ReceivedResponse
 from ._upload import Upload
+from ._watch import ExchangeWatch, RequestWatch
 
-# Content up to this goes out in one send with its head, which may wait, and nothing is read meanwhile. The
-# buffers of the two kernels take that much however slow the server reads: Linux and the BSDs begin with 16
-# KiB and more on each side.
-_AT_ONCE_BYTES: Final = 16 * 1024
+logger = logging.getLogger("trio_http.client")
 
 # How many connections that were used before a second attempt passes over, to get a new one. Arbitrary: each
 # costs another request nothing but a dial, and more would let one request close the pool of a busy client.
 _FRESH_TRIES: Final = 10
 
+_SWITCHING_PROTOCOLS: Final = 101
 
-async def begin(owner: Owner, plan: RequestPlan, config: ClientConfig) -> tuple[Link, ResponseHead]:
+
+async def begin(
+    owner: Owner, plan: RequestPlan, asked_at: float, watching: RequestWatch | None = None
+) -> Link:
     """Send a request and wait for the head of its final response.
 
     A reused connection may be closed by the server in the moment in which we send on it. When nothing of an
     answer has come, and a repetition does no harm, the request is then sent once more, on another connection
     (RFC 9112 §9.3.1).
 
+    Args:
+      asked_at: the time, on trio's clock.
+      watching: who looks on at the request.
+
     Returns:
-      The link, which is the caller's until it is given back or discarded, and the head.
+      The link, which is the caller's until it is given back or discarded, with its `Link.head`.
 
     Raises:
       InvalidRequest: the request cannot be sent, or its content broke the declared length.
       RequestFailed: a subclass says how.
-      Exception: whatever the content's own iterator raised.
+      Exception: whatever the content's own source raised.
 
     Cancellation: before anything was sent, the connection goes back; after that it is closed. No other one is
     affected."""
-    link = await owner.lease(plan)
+    for is_last in (False, True):
+        watch = None if watching is None else watching.begin(plan)
+        try:
+            if isinstance(plan.content, bytes):
+                link = None if is_last else owner.take(plan)
+                if link is not None:
+                    link.leased_at = asked_at
+                else:
+                    link = await _leased(owner, plan, watch, fresh=is_last)
+                link.watch = watch
+                await begin_on(link, owner, plan)
+                return link
+            return await _begin_with_content(owner, plan, plan.content, watch, fresh=is_last)
+        except ConnectionLost as exc:  # which means that nothing of an answer has come
+            if is_last or not (_may_repeat(exc, plan) and owner.may_lease_again(plan)):
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _begin_with_content(
+    owner: Owner, plan: RequestPlan, content: Content, watch: ExchangeWatch | None, *, fresh: bool
+) -> Link:
+    """Be `begin` for content that has to be opened; it is, before a connection is asked for."""
     try:
-        return link, await _begin_on(link, owner, plan, config)
-    except ConnectionLost as exc:  # which means that nothing of an answer has come
-        if not (exc.facts.reused and plan.is_repeatable and owner.may_lease_again(plan)):
-            raise
-    link = await owner.lease(plan)
-    for _ in range(_FRESH_TRIES):
-        if not link.exchanges or not owner.may_lease_again(plan):
-            break
-        await owner.discard(link)  # used before, like the one that was dead: a second loss is not repeated
+        reader = await content.open()
+    except BaseException as exc:
+        if watch is not None:
+            watch.never_leased(exc)
+        raise
+    link: Link | None = None
+    try:
+        link = await _leased(owner, plan, watch, fresh=fresh)
+        link.watch = watch
+        await begin_on(link, owner, plan, reader)
+    except BaseException:
+        await _closed_after_failure(reader)
+        raise
+    try:
+        await reader.aclose()
+    except BaseException as exc:
+        await owner.discard(link, *ending(exc))
+        raise
+    return link
+
+
+async def _closed_after_failure(reader: ContentReader) -> None:
+    """Close a reader whose request has failed; what goes wrong in that must not take the failure's place."""
+    try:
+        await reader.aclose()
+    except Exception:
+        logger.exception("closing the content of a failed request failed")
+
+
+async def _leased(owner: Owner, plan: RequestPlan, watch: ExchangeWatch | None, *, fresh: bool) -> Link:
+    """Lease a link, waiting for one.
+
+    Args:
+      watch: is told when there is none.
+      fresh: it should be one that was never used: a second loss is not repeated.
+    """
+    try:
         link = await owner.lease(plan)
-    return link, await _begin_on(link, owner, plan, config)
+        for _ in range(_FRESH_TRIES if fresh else 0):
+            if not link.exchanges or not owner.may_lease_again(plan):
+                break
+            await owner.discard(link, "passed over: a new connection was wanted")
+            link = await owner.lease(plan)
+    except BaseException as exc:
+        if watch is not None:
+            watch.never_leased(exc)
+        raise
+    link.leased_at = trio.current_time()
+    return link
 
 
-async def _begin_on(link: Link, owner: Owner, plan: RequestPlan, config: ClientConfig) -> ResponseHead:
+def _may_repeat(error: ConnectionLost, plan: RequestPlan) -> bool:
+    """Tell whether a lost race with the server's close is the likely reason, and sending again harmless."""
+    facts = error.facts
+    if not facts.reused or facts.timed_out or not plan.is_repeatable:
+        return False
+    return plan.is_idempotent or not facts.may_have_acted
+
+
+async def begin_on(link: Link, owner: Owner, plan: RequestPlan, reader: ContentReader | None = None) -> None:
+    """Send a request on a link that was leased for it, and wait for the head of its final response.
+
+    Args:
+      reader: the content, unless that is bytes; the caller closes it.
+
+    Raises and cancellation: as `begin`; the link is then given back or closed.
+    """
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
-    except BaseException:
+    except BaseException as exc:
+        if link.watch is not None:
+            link.watch.error = exc
         owner.give_back(link)  # neither the wire nor the transport was called yet
         raise
-    link.begin_exchange()
-    content = plan.content
+    link.begin_exchange(plan)
     upload = None
     try:
-        if type(content) is bytes and len(content) <= _AT_ONCE_BYTES and not plan.expects:
-            await _send(link, link.wire.send_request(plan.method, plan.target, plan.headers, content))
-            return await _final_head(link, None)
-        upload = Upload(link, content, config.expect_seconds if plan.expects else None)
-        return await _begin_beside(link, plan, upload)
-    except LocalProtocolError as exc:
-        if link.wire.our_state is IDLE:
+        if plan.prepared is not None:
+            try:
+                await link.push(link.wire.send_prepared(plan.prepared))
+                if link.watch is not None:
+                    link.watch.request_bytes = len(plan.prepared.content)
+            except trio.BrokenResourceError:
+                # An answer may have come before it broke: a server that is too busy says so, and closes.
+                pass
+            link.expect_head()
+            await _receive_head(link, plan, None)
+        else:
+            upload = Upload(link, plan, reader)
+            await _begin_beside(link, plan, upload)
+    except BaseException as exc:
+        if isinstance(exc, LocalProtocolError) and link.wire.our_state is IDLE:
+            if link.watch is not None:
+                link.watch.error = exc
             owner.give_back(link)  # refused by its grammar, and nothing has changed
         else:
-            await owner.discard(link)
-        raise InvalidRequest(str(exc)) from exc
-    except BaseException as exc:
-        await owner.discard(link)
+            await owner.discard(link, *ending(exc))
+        if isinstance(exc, LocalProtocolError):
+            raise InvalidRequest(str(exc)) from exc
         # The caller's own source may be a stream that broke: that is no failure of this connection.
         if isinstance(exc, LINK_ERRORS) and (upload is None or exc is not upload.source_error):
-            raise link.failure(plan, exc, closed=owner.closed, head_came=False) from exc
+            raise link.failure(exc, closed=owner.closed) from exc
         raise
 
 
-async def _send(link: Link, data: bytes) -> None:
-    """Send the beginning of a request, or all of it."""
-    link.sending = True
-    try:
-        await link.send(data)
-    except trio.BrokenResourceError:
-        pass  # an answer may have come before it broke: a server that is too busy says so, and closes
-    else:
-        link.bytes_sent = len(data)
+def ending(error: BaseException) -> tuple[str, BaseException]:
+    """Return why a connection is closed on which ``error`` interrupted an exchange, and the error."""
+    if isinstance(error, Exception):
+        return f"failed: {error}", error
+    return "cancelled", error
 
 
-async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> ResponseHead:
+async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> None:
     """Send the head, and then the content beside the reading of the response."""
-    headers = plan.headers
-    if type(plan.content) is bytes and headers.get(b"content-length") is None:
-        headers = headers.replaced(b"Content-Length", b"%d" % len(plan.content))
-    await _send(link, link.wire.send_request(plan.method, plan.target, headers))
-    head: ResponseHead | None = None
+    try:
+        await link.push(upload.head())
+    except trio.BrokenResourceError:
+        pass  # as in `begin_on`
     error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(upload.run, nursery.cancel_scope)
-            head = await _final_head(link, upload)
+            await _receive_head(link, plan, upload)
             nursery.cancel_scope.cancel(reason="the final response has come")
     except BaseExceptionGroup as group:
         error = _leaf(group)
@@ -130,28 +219,45 @@ async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> Respon
         raise upload.source_error
     if error is not None:
         raise error
-    assert head is not None
-    return head
 
 
-async def _final_head(link: Link, upload: Upload | None) -> ResponseHead:
-    """Return the head of the final response; interim ones are passed over."""
+async def _receive_head(link: Link, plan: RequestPlan, upload: Upload | None) -> None:
+    """Wait for the head of the final response, or of a switch that was asked for."""
     wire, receive = link.wire, link.transport.receive
     # Receive first: nothing of the answer can be here, or the wire would not have sent the request.
-    wire.receive_data(await receive())
+    data = await receive()
+    link.first_byte_at = trio.current_time()
+    wire.receive_data(data)
+    if link.watch is not None:
+        link.watch.head_bytes = len(data)
     while True:
-        head = wire.next_head()
+        head, content = wire.next_response()
         if isinstance(head, ResponseHead):
-            if head.status_code >= 200:
+            if head.status_code >= 200 or (head.status_code == _SWITCHING_PROTOCOLS and plan.upgrade):
+                link.receive_deadline = math.inf
+                link.head, link.content = head, content
                 link.framing = head.framing
-                return head
-            link.interim = True
-            if head.status_code == 100 and upload is not None:
-                upload.go_ahead.set()
+                return
+            _pass_over(link, plan, head, upload)
         elif head is NEED_DATA:
-            wire.receive_data(await receive())
+            data = await receive()
+            wire.receive_data(data)
+            if link.watch is not None:
+                link.watch.head_bytes += len(data)
         else:
             raise _no_head(head)
+
+
+def _pass_over(link: Link, plan: RequestPlan, head: ResponseHead, upload: Upload | None) -> None:
+    """Take note of an interim response."""
+    if head.status_code == _SWITCHING_PROTOCOLS:
+        return  # the wire tells what follows
+    interim = InterimResponse(head.status_code, Headers(head.headers))
+    link.interim += (interim,)
+    if head.status_code == 100 and upload is not None:
+        upload.go_ahead.set()
+    if plan.settings.on_interim is not None:
+        plan.settings.on_interim(interim)
 
 
 def _no_head(what: RequestHead | type[Sentinel]) -> RemoteProtocolError:
@@ -172,51 +278,3 @@ def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
         others = leaf.split(trio.Cancelled)[1]
         leaf = (others or leaf).exceptions[0]
     return leaf
-
-
-async def finish(
-    link: Link, owner: Owner, plan: RequestPlan, head: ResponseHead, limit: int
-) -> ReceivedResponse:
-    """Read the content whole, and release the link.
-
-    Args:
-      limit: bytes of content, at most.
-
-    Raises:
-      ContentTooLarge: there is more; the connection is closed.
-      RequestFailed: a subclass says how.
-
-    Cancellation: the connection is closed.
-    """
-    content = b""
-    if head.framing:
-        try:
-            content = await _read_content(link, plan, head, limit)
-        except BaseException as exc:
-            await owner.discard(link)
-            if isinstance(exc, LINK_ERRORS):
-                raise link.failure(plan, exc, closed=owner.closed, head_came=True) from exc
-            raise
-    response = ReceivedResponse(head, content, link.wire.trailers, plan.url)
-    if link.begin_next_cycle():
-        owner.give_back(link)
-    else:
-        await owner.discard(link)
-    return response
-
-
-async def _read_content(link: Link, plan: RequestPlan, head: ResponseHead, limit: int) -> bytes:
-    pieces: list[bytes] = []
-    room = limit - max(head.framing, 0)
-    while room >= 0:
-        piece = link.data_nowait()
-        if piece is None:
-            await link.receive()
-        elif not piece:
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        else:
-            pieces.append(piece)
-            if head.framing < 0:
-                room -= len(piece)
-    what = f"the response's content exceeds {limit} bytes"
-    raise ContentTooLarge(what, link.facts(plan, response_started=True, closed_because=what))

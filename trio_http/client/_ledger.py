@@ -19,8 +19,9 @@ has more dials than waiters beside it is *spare*. Its end, good or bad, goes to 
 
 *Who may dial.* An uncovered waiter, when its origin is below its limit and there is room in all. Room is made
 by giving up first what nobody waits for: a spare dial, then the idle connection that was used longest ago. If
-  there is none, the origin
-is *wanting*; the next room goes to the oldest uncovered waiter of all wanting origins.
+there is none, the origin is *wanting*; the next room goes to the oldest uncovered waiter of all wanting
+origins. Besides, a dial may be made for nobody, to warm up: it is spare from the first, and takes no room
+from anybody.
 
 *What it costs.* A request costs the same however many connections, origins and waiters there are, except that
 while origins want they stand in a heap by their oldest uncovered waiter: a logarithm of the number of wanting
@@ -38,8 +39,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
 
-from ._config import ClientStatistics
-from ._origin import Origin
+from ._config import ClientStatistics, PoolCounts
+from ._route import Route
 
 C = TypeVar("C")
 W = TypeVar("W", bound="Waiter")
@@ -86,18 +87,18 @@ class Slot(Generic[C]):
         self.connection: C | None = None
 
     @property
-    def origin(self) -> Origin:
-        """Where the connection leads."""
-        origin: Origin = self.place.origin
-        return origin
+    def route(self) -> Route:
+        """Where the connection leads, and how."""
+        route: Route = self.place.route
+        return route
 
 
 @attrs.frozen(eq=False)
 class Dial(Generic[C, W]):
-    """Start a dial; it is made in the name of ``waiter``."""
+    """Start a dial; it is made in the name of ``waiter``, if there is one."""
 
     slot: Slot[C]
-    waiter: W
+    waiter: W | None
 
 
 @attrs.frozen(eq=False)
@@ -144,10 +145,10 @@ class _Place(Generic[C, W]):
       listed: stands in the heap of wanting places.
     """
 
-    __slots__ = ("dials", "idle", "listed", "origin", "size", "uncovered", "waiters")
+    __slots__ = ("dials", "idle", "listed", "route", "size", "uncovered", "waiters")
 
-    def __init__(self, origin: Origin) -> None:
-        self.origin = origin
+    def __init__(self, route: Route) -> None:
+        self.route = route
         self.size = 0
         self.listed = False
         self.idle: dict[Slot[C], None] = {}
@@ -172,7 +173,7 @@ class Ledger(Generic[C, W]):
         self.closed = False
         self._max_total = max_total
         self._max_per_origin = max_per_origin
-        self._places: dict[Origin, _Place[C, W]] = {}
+        self._places: dict[Route, _Place[C, W]] = {}
         self._slots: dict[Slot[C], None] = {}  # all that are not closed
         self._idle: OrderedDict[Slot[C], None] = OrderedDict()  # of all origins; used longest ago first
         self._spare: OrderedDict[_Place[C, W], None] = OrderedDict()  # places with more dials than waiters
@@ -183,9 +184,9 @@ class Ledger(Generic[C, W]):
 
     # -- leasing ---------------------------------------------------------------------------------------------
 
-    def take(self, origin: Origin) -> Slot[C] | None:
-        """Lease the idle connection to ``origin`` that was used last, if there is one."""
-        place = self._places.get(origin)
+    def take(self, route: Route) -> Slot[C] | None:
+        """Lease the idle connection by ``route`` that was used last, if there is one."""
+        place = self._places.get(route)
         if place is None or not place.idle:
             return None
         slot, _ = place.idle.popitem()
@@ -193,11 +194,11 @@ class Ledger(Generic[C, W]):
         slot.state = State.LEASED
         return slot
 
-    def wait(self, origin: Origin, waiter: W) -> list[Order[C, W]]:
-        """Enter a waiter for a connection to ``origin``, which must have no idle one."""
-        place = self._places.get(origin)
+    def wait(self, route: Route, waiter: W) -> list[Order[C, W]]:
+        """Enter a waiter for a connection by ``route``, which must have no idle one."""
+        place = self._places.get(route)
         if place is None:
-            place = self._places[origin] = _Place(origin)
+            place = self._places[route] = _Place(route)
         assert not place.idle
         assert not self.closed
         waiter.number = next(self._numbers)
@@ -241,6 +242,23 @@ class Ledger(Generic[C, W]):
             self._spare.pop(place, None)
         return self.give_back(slot)
 
+    def warm(self, route: Route) -> list[Order[C, W]]:
+        """Begin a dial for nobody, if there is room for it without giving anything up; at most one order."""
+        place = self._places.get(route)
+        if self.closed or len(self._slots) >= self._max_total:
+            return []
+        if place is None:
+            place = self._places[route] = _Place(route)
+        elif place.size >= self._max_per_origin:
+            return []
+        orders: list[Order[C, W]] = [Dial(self._new_slot(place), None)]
+        return self._settled(place, orders)
+
+    def count(self, route: Route) -> int:
+        """Return how many connections by ``route`` are idle or being dialed for nobody."""
+        place = self._places.get(route)
+        return 0 if place is None else len(place.idle) + max(0, len(place.dials) - len(place.waiters))
+
     def dial_failed(self, slot: Slot[C]) -> list[Order[C, W]]:
         """A dial has failed; the oldest waiter is told."""
         assert slot.state is State.DIALING
@@ -259,9 +277,9 @@ class Ledger(Generic[C, W]):
         self._remove(slot)
         return self._settled(slot.place, [])
 
-    def close_idle(self, origin: Origin) -> list[Order[C, W]]:
-        """End all idle connections to ``origin``."""
-        place = self._places.get(origin)
+    def close_idle(self, route: Route) -> list[Order[C, W]]:
+        """End all idle connections by ``route``."""
+        place = self._places.get(route)
         if place is None or not place.idle:
             return []
         orders: list[Order[C, W]] = [Close(slot) for slot in place.idle]
@@ -289,10 +307,21 @@ class Ledger(Generic[C, W]):
     # -- looking on ------------------------------------------------------------------------------------------
 
     def statistics(self) -> ClientStatistics:
-        """Return how many there are of each."""
-        leased = len(self._slots) - self._dialing - len(self._idle)
+        """Return how many there are of each, in all and for each route."""
         return ClientStatistics(
-            dialing=self._dialing, leased=leased, idle=len(self._idle), waiting=self._waiting
+            dialing=self._dialing,
+            leased=len(self._slots) - self._dialing - len(self._idle),
+            idle=len(self._idle),
+            waiting=self._waiting,
+            origins={
+                str(route): PoolCounts(
+                    dialing=len(place.dials),
+                    leased=place.size - len(place.dials) - len(place.idle),
+                    idle=len(place.idle),
+                    waiting=len(place.waiters),
+                )
+                for route, place in self._places.items()
+            },
         )
 
     def check(self) -> None:
@@ -305,7 +334,7 @@ class Ledger(Generic[C, W]):
         assert self._waiting == sum(len(place.waiters) for place in self._places.values())
         for slot in self._slots:
             place = slot.place
-            assert self._places[place.origin] is place
+            assert self._places[place.route] is place
             assert slot.state is not State.CLOSED
             assert (slot.state is State.IDLE) is (slot in place.idle)
             assert (slot.state is State.DIALING) is (slot in place.dials)
@@ -407,13 +436,17 @@ class Ledger(Generic[C, W]):
 
     def _begin_dial(self, place: _Place[C, W], orders: list[Order[C, W]]) -> None:
         waiter, _ = place.uncovered.popitem(last=False)
+        orders.append(Dial(self._new_slot(place), waiter))
+
+    def _new_slot(self, place: _Place[C, W]) -> Slot[C]:
+        """Enter a connection that is to be dialed."""
         slot: Slot[C] = Slot(place)
         place.dials[slot] = None
         place.size += 1
         self._slots[slot] = None
         self._dialing += 1
-        orders.append(Dial(slot, waiter))
+        return slot
 
     def _forget_if_empty(self, place: _Place[C, W]) -> None:
         if not place.size and not place.waiters:
-            self._places.pop(place.origin, None)
+            self._places.pop(place.route, None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import trio
 
@@ -17,64 +18,195 @@ from trio_http._errors import (
     ResponseIncomplete,
     ResponseInvalid,
 )
-from trio_http.connection import HTTPConnection
+from trio_http.connection import PacedConnection, Ticker
+from trio_http.instruments import DialRecord, Fate
 from trio_http.transport import Transport
 
-from ._config import ClientConfig
+from ._config import ClientConfig, ClientPace
+from ._connect import DialTimes
+from ._interim import InterimResponse
 from ._request import RequestPlan
+from ._watch import ExchangeWatch, Watch
 
 #: What an exchange meets because of the peer, the network or a close, and tells as a `RequestFailed`.
 LINK_ERRORS: Final = (wire.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError)
 
+_TIMEOUT: Final = re.compile(rb"(?:^|[,;\s])timeout=\"?(\d{1,6})\"?", re.IGNORECASE)
 
-class Link(HTTPConnection):
+# What a connection waits for.
+_HEAD: Final = "head"
+_BODY: Final = "body"
+_IDLE: Final = "idle"
+
+
+class Link(PacedConnection):
     """A client's side of a connection. It belongs to its owner while idle, and to one exchange while leased.
 
     Args:
       transport: connected; ours from now on.
       config: limits and leniencies.
+      ticker: watches the server's time; None: nobody does.
 
     Attributes:
+      config: as given.
       exchanges: how many were begun here.
+      plan: the request under way, or the one before.
+      head: of its final response; None before that came.
+      content: of that response, when all of it came with the head.
       bytes_sent: of the request under way, as far as they were handed to the transport for certain.
       sending: the first byte of the request under way was handed to the transport, or may have been.
-      interim: an interim response has come to it.
+      request_sent: all of it was.
+      interim: the interim responses that have come to it.
+      leased_at, first_byte_at: when this exchange got the connection, and the first byte of an answer; 0
+        before.
+      overdue: why the server's time was found to be up; empty while it is not.
+      pace: how the server has to keep up in the exchange under way.
       slot: where the pool keeps its books.
-      deadline, scheduled: the end of its idle time; see `trio_http.connection.Timed`.
-      on_expiry: what to call then.
+      record: what was told of the dial; None when nobody wants to know.
+      dial: how long the connection took to make; None when somebody else made it.
+      watch: who looks on at the exchange under way; None mostly.
+      on_expiry: what to call when its idle time is up, or it has been too slow.
     """
 
     __slots__ = (
         "bytes_sent",
-        "deadline",
+        "config",
+        "content",
+        "dial",
         "exchanges",
+        "first_byte_at",
+        "head",
         "interim",
+        "leased_at",
         "on_expiry",
-        "scheduled",
+        "overdue",
+        "pace",
+        "plan",
+        "record",
+        "request_sent",
         "sending",
         "slot",
+        "watch",
     )
 
-    def __init__(self, transport: Transport, config: ClientConfig) -> None:
-        super().__init__(transport, wire.CLIENT, config.limits, config.lenient)
+    BODY: ClassVar[str] = _BODY
+
+    def __init__(self, transport: Transport, config: ClientConfig, ticker: Ticker | None = None) -> None:
+        super().__init__(transport, wire.CLIENT, config.limits, config.lenient, ticker)
+        self.config = config
         self.exchanges = 0
+        self.plan: RequestPlan | None = None
+        self.head: wire.ResponseHead | None = None
+        self.content: bytes | None = None
         self.bytes_sent = 0
-        self.sending = False
-        self.interim = False
+        self.sending = self.request_sent = False
+        self.interim: tuple[InterimResponse, ...] = ()
+        self.leased_at = self.first_byte_at = 0.0
+        self.overdue = ""
+        self.pace: ClientPace = config.pace
         self.slot: Any = None
-        self.deadline = math.inf
-        self.scheduled = math.inf
+        self.dial: DialTimes | None = None
+        self.record: DialRecord | None = None
+        self.watch: ExchangeWatch | None = None
         self.on_expiry: Callable[[], None] = _nothing
 
-    def on_deadline(self) -> None:
-        """See `trio_http.connection.Timed`."""
+    # -- the server's time -----------------------------------------------------------------------------------
+
+    def body_limits(self) -> tuple[float, float]:
+        """See `PacedConnection.body_limits`."""
+        return self.pace.stall, self.pace.receive_rate
+
+    def reading_limits(self) -> tuple[float, float]:
+        """See `PacedConnection.reading_limits`."""
+        return self.pace.stall, self.pace.send_rate
+
+    def is_too_slow(self, awaiting: Any) -> None:
+        """See `PacedConnection.is_too_slow`."""
+        pace = self.pace
+        if awaiting == _HEAD:
+            self.overdue = f"the server did not answer within {pace.head:g} s (ClientPace.head)"
+        elif awaiting == _BODY:
+            self.overdue = "the server was too slow with its response (" + _told(
+                pace.stall, "receive_rate", pace.receive_rate
+            )
+        elif awaiting is None:
+            self.overdue = "the server was too slow to take the request (" + _told(
+                pace.stall, "send_rate", pace.send_rate
+            )
         self.on_expiry()
 
-    def begin_exchange(self) -> None:
+    def rest_until(self, deadline: float) -> None:
+        """Be idle until then, at most."""
+        self.receive_deadline = deadline
+        self.awaiting = _IDLE
+        if deadline < self.scheduled and self.ticker is not None:
+            self.ticker.watch(self)
+
+    def expect_head(self) -> None:
+        """The request was sent; the server has its time to answer."""
+        self.request_sent = True
+        if self.watch is not None:
+            self.watch.sent_at = trio.current_time()
+        if self.pace.head != math.inf:
+            self.expect_by(trio.current_time() + self.pace.head, _HEAD)
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long the connection may rest after the exchange: less when the server says that it will."""
+        idle = self.config.idle_seconds
+        if self.head is not None and (said := self.head.headers.by_name.get(b"keep-alive")) is not None:
+            return min(idle, _kept_for(said))
+        return idle
+
+    @property
+    def first_dial(self) -> DialTimes | None:
+        """How long the connection took to make, when the exchange under way is its first."""
+        return self.dial if self.exchanges == 1 else None
+
+    # -- the exchange under way ------------------------------------------------------------------------------
+
+    def begin_exchange(self, plan: RequestPlan) -> None:
         """Note that a request is about to be sent."""
         self.exchanges += 1
+        self.plan = plan
+        self.pace = plan.settings.pace
+        self.head = self.content = None
         self.bytes_sent = 0
-        self.sending = self.interim = False
+        self.sending = self.request_sent = False
+        self.first_byte_at = 0.0
+        if self.interim:
+            self.interim = ()
+        if self._used:
+            self._used = False
+            self.receive_pace = self.send_pace = None
+
+    def begin_send(self, data: bytes) -> bool:
+        """Hand over bytes of the request as far as that goes without waiting.
+
+        Returns:
+          True when the kernel took all; else `finish_send` must follow, and `bytes_sent` be raised.
+
+        Raises:
+          trio.BrokenResourceError, trio.ClosedResourceError: as `Transport.begin_send`.
+        """
+        try:
+            taken = self.transport.begin_send(data)
+        except BaseException:
+            self.wire.send_failed()
+            raise
+        self.sending = True
+        if taken:
+            self.bytes_sent += len(data)
+        return taken
+
+    async def push(self, data: bytes) -> None:
+        """Send bytes of the request, all. Not a checkpoint when the kernel takes all at once.
+
+        Raises and cancellation: as `begin_send` and `finish_send`.
+        """
+        if not self.begin_send(data):
+            await self.finish_send()
+            self.bytes_sent += len(data)
 
     def data_nowait(self) -> bytes | None:
         """Return the next piece of the body that is here, ``b""`` at its end; None when more has to be
@@ -87,26 +219,26 @@ class Link(HTTPConnection):
 
     def begin_next_cycle(self) -> bool:
         """Make ready for the next exchange, and tell whether there can be one (RFC 9112 §9.3)."""
-        try:
-            self.wire.start_next_cycle()
-        except wire.LocalProtocolError:
+        connection = self.wire
+        if not connection.is_reusable or self.framing == wire.CLOSE_DELIMITED or self.transport.closed:
             return False
-        return self.framing != wire.CLOSE_DELIMITED and not self.transport.closed
+        connection.start_next_cycle()
+        return True
 
-    def failure(self, plan: RequestPlan, cause: Exception, *, closed: bool, head_came: bool) -> RequestFailed:
-        """Return the error that tells a caller how an exchange failed.
+    def failure(self, cause: Exception, *, closed: bool) -> RequestFailed:
+        """Return the error that tells a caller how the exchange under way failed.
 
         Args:
-          plan: the request.
           cause: what an operation on this connection raised.
           closed: the owner was closed meanwhile.
-          head_came: the head of the final response had come.
         """
         received, ended = self.wire.trailing_data
-        started = head_came or self.interim or bool(received)
+        started = self.head is not None or bool(self.interim) or bool(received)
         if closed:
             kind: type[RequestFailed] = PoolClosed
             what = "the client was closed during the request"
+        elif self.overdue:
+            kind, what = ResponseIncomplete if started else ConnectionLost, self.overdue
         elif isinstance(cause, wire.RemoteProtocolError) and not ended:
             kind, what = ResponseInvalid, str(cause)
         elif isinstance(cause, wire.RemoteProtocolError) and started:
@@ -115,10 +247,18 @@ class Link(HTTPConnection):
             kind, what = ConnectionLost, "the server closed the connection without an answer"
         else:
             kind, what = ResponseIncomplete if started else ConnectionLost, str(cause) or type(cause).__name__
-        return kind(what, self.facts(plan, response_started=started, closed_because=what))
+        return kind(what, self.facts(response_started=started, closed_because=what))
 
-    def facts(self, plan: RequestPlan, *, response_started: bool, closed_because: str) -> RequestFacts:
+    def tell_end(self, fate: Fate, because: str, error: BaseException | None = None) -> None:
+        """Tell who looks on, if anybody does, that the exchange is over."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.ended(self, fate, because, error)
+
+    def facts(self, *, response_started: bool, closed_because: str) -> RequestFacts:
         """Return what is known of the exchange under way."""
+        plan = self.plan
+        assert plan is not None
         return RequestFacts(
             method=plan.method.decode("ascii"),
             url=plan.url,
@@ -126,6 +266,7 @@ class Link(HTTPConnection):
             may_have_acted=self.sending,
             response_started=response_started,
             reused=self.exchanges > 1,
+            timed_out=bool(self.overdue),
             closed_because=closed_because,
         )
 
@@ -135,9 +276,14 @@ class Owner(Protocol):
 
     Attributes:
       closed: no link is lent any more, and those that were have been closed.
+      watch: who looks on.
     """
 
     closed: bool
+    watch: Watch
+
+    def take(self, plan: RequestPlan) -> Link | None:
+        """Return a link for the request, if one is idle; as `lease`, and without waiting."""
 
     async def lease(self, plan: RequestPlan) -> Link:
         """Return a link for the request; it belongs to the caller until `give_back` or `discard`."""
@@ -145,15 +291,35 @@ class Owner(Protocol):
     def give_back(self, link: Link) -> None:
         """Take back a link that is fit for another exchange. No checkpoint."""
 
-    async def discard(self, link: Link) -> None:
-        """Take back a link that is not, and close it. Not a checkpoint on sockets; never waits for the
-        peer.
+    async def discard(self, link: Link, because: str, error: BaseException | None = None) -> None:
+        """Take back a link that is not, and close it. Not a checkpoint on sockets; never waits for the peer.
+
+        Args:
+          because: why, in a few words, of which those before a colon are one of few.
+          error: what ended the exchange, if anything did.
         """
 
     def may_lease_again(self, plan: RequestPlan) -> bool:
         """Prepare for another `lease` after a reused link was found dead, and tell whether it can bring a
         better one.
         """
+
+
+def _kept_for(value: bytes) -> float:
+    """Return how long a Keep-Alive field says that the connection is kept, in seconds, less some for the way.
+
+    Reference: RFC 2068 §19.7.1.1, where the field was last described.
+    """
+    match = _TIMEOUT.search(value)
+    if match is None:
+        return math.inf
+    seconds = int(match.group(1))
+    return max(seconds - 1.0, seconds / 2)
+
+
+def _told(stall: float, name: str, rate: float) -> str:
+    """Return what a limit was, for an error's text."""
+    return f"ClientPace: stall {stall:g} s, {name} {rate:g} bytes/s)"
 
 
 def _nothing() -> None:

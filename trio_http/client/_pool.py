@@ -16,6 +16,7 @@ import contextvars
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
 import trio
@@ -25,10 +26,13 @@ from trio_http.connection import Ticker
 from trio_http.transport import Transport
 
 from ._config import ClientConfig, ClientStatistics
+from ._connect import DialTimes
 from ._dial import Dialer
 from ._ledger import Abandon, Close, Dial, Fail, Give, Ledger, Order, Slot, State, Waiter
 from ._link import Link
+from ._proxy import ProxyFailed
 from ._request import RequestPlan
+from ._watch import Watch
 
 logger = logging.getLogger("trio_http.client")
 
@@ -65,16 +69,19 @@ class Pool:
 
     Attributes:
       closed: `close` was called.
+      watch: who looks on.
       ledger: the books; to be read.
     """
 
     def __init__(self, config: ClientConfig) -> None:
         self.closed = False
+        self.watch = Watch(config.instruments)
         self.ledger: _Books = Ledger(config.max_connections, config.max_connections_per_origin)
         self._config = config
         self._dialer = Dialer(config)
         self._ticker = Ticker()
         self._dials: dict[_Slot, trio.CancelScope] = {}
+        self._warming: dict[_Slot, Callable[[Exception | None], None]] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, ready: trio.Event) -> None:
@@ -101,6 +108,9 @@ class Pool:
         for order in self.ledger.close_all():
             if isinstance(order, Close):
                 assert order.slot.connection is not None
+                order.slot.connection.lift_limits()
+                if order.slot.connection.watch is None:  # else its exchange ends first, and tells
+                    self._tell_closed(order.slot.connection, "client closed")
                 order.slot.connection.transport.close()
                 transports.append(order.slot.connection.transport)
             else:
@@ -113,27 +123,35 @@ class Pool:
 
     # -- leasing ---------------------------------------------------------------------------------------------
 
+    def take(self, plan: RequestPlan) -> Link | None:
+        """See `Owner.take`: an idle connection by the route of ``plan``, if there is one.
+
+        Connections that the server has closed, or on which it has said what nobody asked for, are closed.
+        """
+        ledger = self.ledger
+        while (slot := ledger.take(plan.route)) is not None:
+            link = slot.connection
+            assert link is not None
+            link.receive_deadline = math.inf
+            if not link.transport.is_stale():
+                return link
+            self._close_unused(link, "closed by the server")
+            self._carry_out(ledger.close(slot))
+        return None
+
     async def lease(self, plan: RequestPlan) -> Link:
-        """Return a connection to the origin of ``plan``: an idle one, or the first that is given back or
+        """Return a connection by the route of ``plan``: an idle one, or the first that is given back or
         dialed.
 
         Not a checkpoint when an idle one is there.
 
         Raises:
           PoolClosed: the pool is closed, or was while this waited.
-          ConnectFailed: a dial to the origin failed; the cause says how.
+          ConnectFailed: a dial failed; the cause says how.
 
         Cancellation: nothing is held. A dial that was made for it may go on, for others.
         """
-        while (slot := self.ledger.take(plan.origin)) is not None:
-            link = slot.connection
-            assert link is not None
-            link.deadline = math.inf
-            if not link.transport.is_stale():
-                return link
-            self._close_unused(link.transport)
-            self._carry_out(self.ledger.close(slot))
-        return await self._wait(plan)
+        return self.take(plan) or await self._wait(plan)
 
     async def _wait(self, plan: RequestPlan) -> Link:
         if self._nursery is None or self.closed:
@@ -141,7 +159,7 @@ class Pool:
         await trio.lowlevel.checkpoint_if_cancelled()
         # No checkpoint from here to the wait: what is ordered is ordered for a waiter who is there.
         waiter = _Request()
-        self._carry_out(self.ledger.wait(plan.origin, waiter))
+        self._carry_out(self.ledger.wait(plan.route, waiter))
 
         def give_up(_: object) -> trio.lowlevel.Abort:
             self._carry_out(self.ledger.give_up(waiter))
@@ -152,42 +170,85 @@ class Pool:
             return waiter.link
         if waiter.error is None:
             raise _refusal(plan, opened=True)
-        if not isinstance(waiter.error, OSError | trio.BrokenResourceError | trio.TooSlowError):
-            raise waiter.error  # of the user's own `dial`
-        what = f"no connection to {plan.origin}: {_why(waiter.error)}"
-        raise ConnectFailed(what, _facts(plan)) from waiter.error
+        raise _connect_error(plan, waiter.error)
+
+    async def warm(self, plan: RequestPlan, connections: int) -> None:
+        """See that there are so many connections by the route of ``plan`` that are idle, as far as there is
+        room.
+
+        Raises:
+          PoolClosed: the pool is closed.
+          ConnectFailed: a dial failed; the others go on.
+
+        Cancellation: the dials go on.
+        """
+        if self._nursery is None or self.closed:
+            raise _refusal(plan, opened=self._nursery is not None)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        ended = trio.Event()
+        errors: list[Exception] = []
+        under_way = 0
+
+        def note(error: Exception | None) -> None:
+            nonlocal under_way
+            under_way -= 1
+            if error is not None:
+                errors.append(error)
+            if not under_way or errors:
+                ended.set()
+
+        while self.ledger.count(plan.route) < connections:
+            orders = self.ledger.warm(plan.route)
+            if not orders:
+                break
+            under_way += 1
+            for order in orders:
+                if isinstance(order, Dial):
+                    self._warming[order.slot] = note
+            self._carry_out(orders)
+        if under_way:
+            await ended.wait()
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        if self.closed:
+            raise _refusal(plan, opened=True)
+        if errors:
+            raise _connect_error(plan, errors[0])
 
     def may_lease_again(self, plan: RequestPlan) -> bool:
         """See `Owner.may_lease_again`: idle connections as old as one that was dead are not tried one after
         the other.
         """
-        self._carry_out(self.ledger.close_idle(plan.origin))
+        self._carry_out(self.ledger.close_idle(plan.route))
         return not self.closed
 
     def give_back(self, link: Link) -> None:
         """See `Owner.give_back`."""
+        if link.watch is not None:
+            link.tell_end("kept", "response complete")
         slot: _Slot = link.slot
         if slot.state is State.CLOSED:
             return  # with the pool; the transport too
         if slot.place.waiters and link.transport.is_stale():
             # It would go to the next waiter at once, who takes what is here already for its answer.
-            self._close_unused(link.transport)
+            self._close_unused(link, "closed by the server")
             self._carry_out(self.ledger.close(slot))
             return
         orders = self.ledger.give_back(slot)
         if slot.state is State.IDLE:
-            link.deadline = trio.current_time() + self._config.idle_seconds
-            if link.deadline < link.scheduled:
-                self._ticker.watch(link)
+            link.rest_until(trio.current_time() + link.idle_seconds)
         if orders:
             self._carry_out(orders)
 
-    async def discard(self, link: Link) -> None:
+    async def discard(self, link: Link, because: str, error: BaseException | None = None) -> None:
         """See `Owner.discard`.
 
         Cancellation: not affected; the connection is closed when this returns.
         """
         link.transport.close()
+        link.lift_limits()
+        link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
+        self._tell_closed(link, because)
         self._carry_out(self.ledger.close(link.slot))
         await link.transport.aclose_forcefully()
 
@@ -204,23 +265,38 @@ class Pool:
                     waiter.error = error
                     trio.lowlevel.reschedule(waiter.task)
                 case Dial(slot, waiter):
-                    self._begin_dial(slot, waiter.context)
+                    self._begin_dial(slot, contextvars.copy_context() if waiter is None else waiter.context)
                 case Abandon(slot):
+                    self._end_warming(slot, None)
                     scope = self._dials.pop(slot, None)
                     if scope is not None:  # else it has ended, and is being settled
                         scope.cancel(reason="the slot of this dial is needed, and its connection is not")
                 case Close(slot):
                     assert slot.connection is not None
-                    slot.connection.deadline = math.inf
-                    self._close_unused(slot.connection.transport)
+                    self._close_unused(slot.connection, "making room")
 
-    def _close_unused(self, transport: Transport) -> None:
-        """Close a transport where nobody can await; what is left to do on a foreign stream is done in a
-        task.
-        """
+    def _close_unused(self, link: Link, because: str) -> None:
+        """Close a connection where nobody can await."""
+        link.lift_limits()
+        self._tell_closed(link, because)
+        self._finish_soon(link.transport)
+
+    def _finish_soon(self, transport: Transport) -> None:
+        """Close a transport; what is left to do on a foreign stream is done in a task."""
         transport.close()
         assert self._nursery is not None
         self._nursery.start_soon(_finish, transport)
+
+    def _tell_closed(self, link: Link, because: str) -> None:
+        """Tell the instruments of the end of a connection."""
+        self.watch.closed(link.record, link.exchanges, because)
+        link.record = None
+
+    def _end_warming(self, slot: _Slot, error: Exception | None) -> None:
+        """Tell who warms up that a dial of theirs has ended."""
+        note = self._warming.pop(slot, None)
+        if note is not None:
+            note(error)
 
     def _begin_dial(self, slot: _Slot, context: contextvars.Context) -> None:
         assert self._nursery is not None
@@ -232,44 +308,59 @@ class Pool:
     async def _run_dial(self, slot: _Slot, scope: trio.CancelScope) -> None:
         transport: Transport | None = None
         error: Exception | None = None
+        times = DialTimes()
         try:
             with scope:
-                transport = await self._dialer.dial(slot.origin)
+                transport = await self._dialer.dial(slot.route, times)
             if transport is None:
-                error = trio.TooSlowError(f"not made within {self._config.dial_seconds} s")
+                error = trio.TooSlowError(f"not made within {self._config.dial_seconds:g} s")
         except Exception as exc:  # noqa: BLE001  # handed to who waits for the connection, or logged
             error = exc
         finally:
             # No checkpoint from here to the report.
             self._dials.pop(slot, None)
             if slot.state is not State.CLOSED:
-                self._settle_dial(slot, transport, error)
-            elif transport is not None:
-                self._close_unused(transport)
+                self._settle_dial(slot, transport, times, error)
+            else:
+                self.watch.dialed(slot.route, times, None, None)
+                if transport is not None:
+                    self._finish_soon(transport)
 
-    def _settle_dial(self, slot: _Slot, transport: Transport | None, error: Exception | None) -> None:
+    def _settle_dial(
+        self, slot: _Slot, transport: Transport | None, times: DialTimes, error: Exception | None
+    ) -> None:
         """Enter the end of a dial in the books."""
+        record = self.watch.dialed(slot.route, times, transport, error)
         if transport is None:
             orders = self.ledger.dial_failed(slot)
-            if not any(isinstance(order, Fail) for order in orders):
+            if slot not in self._warming and not any(isinstance(order, Fail) for order in orders):
                 logger.info(
-                    "a connection to %s that nobody waited for any more failed: %r", slot.origin, error
+                    "a connection to %s that nobody waited for any more failed: %r", slot.route, error
                 )
+            self._end_warming(slot, error)
             self._carry_out(orders, error)
             return
-        link = slot.connection = Link(transport, self._config)
+        link = slot.connection = Link(transport, self._config, self._ticker)
         link.slot = slot
+        link.dial = times
+        link.record = record
         link.on_expiry = functools.partial(self._expire, link)
         orders = self.ledger.dialed(slot)
         if slot.state is State.IDLE:
-            link.deadline = trio.current_time() + self._config.idle_seconds
-            self._ticker.watch(link)
+            link.rest_until(trio.current_time() + link.idle_seconds)
+        self._end_warming(slot, None)
         self._carry_out(orders)
 
     def _expire(self, link: Link) -> None:
-        """Close a connection that was idle for too long. Called in the ticker's task."""
-        self._carry_out(self.ledger.close(link.slot))
-        self._close_unused(link.transport)
+        """Close a connection that was idle for too long, or whose server was too slow. Called in the ticker's
+        task.
+        """
+        if link.slot.state is State.LEASED:
+            # Its exchange is woken by the close, and takes it off the books.
+            self._finish_soon(link.transport)
+        else:
+            self._carry_out(self.ledger.close(link.slot))
+            self._close_unused(link, "idle")
 
 
 async def _finish(transport: Transport) -> None:
@@ -293,6 +384,16 @@ def _refusal(plan: RequestPlan, *, opened: bool) -> Exception:
     if not opened:
         return RuntimeError("the client is not open: use it within `async with`")
     return PoolClosed("the client is closed", _facts(plan))
+
+
+def _connect_error(plan: RequestPlan, error: Exception) -> Exception:
+    """Return what a request raises whose dial has failed."""
+    failures = (OSError, trio.BrokenResourceError, trio.TooSlowError, ProxyFailed)
+    if not isinstance(error, failures):
+        return error  # of a function of the user's own
+    failed = ConnectFailed(f"no connection to {plan.route}: {_why(error)}", _facts(plan))
+    failed.__cause__ = error
+    return failed
 
 
 def _facts(plan: RequestPlan) -> RequestFacts:

@@ -6,23 +6,34 @@ from __future__ import annotations
 
 import functools
 import json as jsonlib
-from collections.abc import AsyncIterable
-from typing import Any, Final, TypeAlias, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias, TypedDict, Unpack
+
+import attrs
 
 from trio_http import wire
 from trio_http._errors import InvalidRequest
-from trio_http.messages import FieldsInput, as_wire_headers
+from trio_http.messages import ContentEncoder, FieldsInput, accept_encoding, as_wire_headers
 
-from ._config import ClientConfig
+from ._auth import AuthInput, as_auth
+from ._config import ClientConfig, ClientPace
+from ._content import Compressed, ContentInput, as_content
+from ._content_source import Content
+from ._multipart import FormInput, Multipart
 from ._origin import Origin
+from ._proxy import ProxyChooser
+from ._retry import Retry
+from ._route import Route
+from ._settings import OnInterim, Report, RequestSettings
 from ._url import Destination, ParamsInput, URLInput, form_encoded, joined_url, parse_url, with_params
 
-Content: TypeAlias = "bytes | bytearray | memoryview | AsyncIterable[bytes]"
+#: The trailer section of a request: fields, or what gives them when the content was sent, for a checksum say.
+TrailersInput: TypeAlias = "FieldsInput | Callable[[], FieldsInput]"
 
 UNSET: Final[Any] = object()
 
 # Repeating them does what doing them once does (RFC 9110 §9.2.2).
-_IDEMPOTENT: Final = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
+IDEMPOTENT: Final = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
 # Methods are case-sensitive (RFC 9110 §9.1), but in lower case the usual ones are meant; the Fetch standard
 # does so too.
 _METHODS: Final = {
@@ -31,6 +42,11 @@ _METHODS: Final = {
     for spelling in (method, method.lower())
 }
 
+# Content up to this goes out in one send with its head, which may wait, and nothing is read meanwhile. The
+# buffers of the two kernels take that much however slow the server reads: Linux and the BSDs begin with 16
+# KiB and more on each side.
+_AT_ONCE_BYTES: Final = 16 * 1024
+
 
 class RequestOptions(TypedDict, total=False):
     """The keywords of requests without content."""
@@ -38,49 +54,105 @@ class RequestOptions(TypedDict, total=False):
     params: ParamsInput | None
     headers: FieldsInput | None
     target: str | bytes | None
+    auth: AuthInput | None
+    follow_redirects: bool
+    retry: Retry | None
+    decode: bool
+    pace: ClientPace
+    propagate_deadline: bool
+    on_interim: OnInterim | None
+    report: Report | None
 
 
 class ContentOptions(RequestOptions, total=False):
     """The keywords of requests with content."""
 
-    content: Content | None
+    content: ContentInput | None
     json: Any
     data: ParamsInput | None
+    files: FormInput | None
+    compress: str | None
+    trailers: TrailersInput | None
+
+
+_SETTINGS: Final = frozenset(attribute.name for attribute in attrs.fields(RequestSettings))
 
 
 class RequestPlan:
-    """One request, ready to be sent once or, when its content can be had again, twice.
+    """One request, ready to be sent once or, when its content can be had again, more often.
 
     Attributes:
       method: as it goes out.
       destination: where to.
+      route: which connections lead there.
       target: as it goes out.
       headers: the header section, with Host and framing.
-      content: all of it, or what to iterate over.
-      expects: the caller wants a 100 (Continue) to be waited for.
+      content: all of it, or what to open.
+      settings: what else was asked for.
+      expects: a 100 (Continue) is waited for before the content is sent.
+      trailers: the trailer section, or what gives it.
+      prepared: the whole request, when it can be sent at once.
+      is_plain: one exchange is all that it asks for.
+      upgrade: the protocols that a switch is wanted to; empty mostly.
     """
 
-    __slots__ = ("content", "destination", "expects", "headers", "method", "target")
+    __slots__ = (
+        "content",
+        "destination",
+        "expects",
+        "headers",
+        "is_plain",
+        "method",
+        "prepared",
+        "route",
+        "settings",
+        "target",
+        "trailers",
+        "upgrade",
+    )
 
     def __init__(
         self,
         method: bytes,
         destination: Destination,
+        route: Route,
         target: bytes,
         headers: wire.Headers,
-        content: bytes | AsyncIterable[bytes],
-        expects: bool,
+        content: bytes | Content,
+        settings: RequestSettings,
+        *,
+        expects: bool = False,
+        trailers: TrailersInput | None = None,
+        upgrade: tuple[str, ...] = (),
     ) -> None:
         self.method = method
         self.destination = destination
+        self.route = route
         self.target = target
         self.headers = headers
         self.content = content
+        self.settings = settings
         self.expects = expects
+        self.trailers = trailers
+        self.upgrade = upgrade
+        self.is_plain = settings.is_plain
+        self.prepared: wire.PreparedRequest | None = None
+        try:
+            if (
+                isinstance(content, bytes)
+                and len(content) <= _AT_ONCE_BYTES
+                and not expects
+                and trailers is None
+            ):
+                self.prepared = wire.prepare_request(method, target, headers, content)
+            else:
+                wire.MessageConnection(wire.CLIENT).send_request(method, target, headers)
+        except wire.LocalProtocolError as exc:
+            raise InvalidRequest(str(exc)) from exc
 
     @property
     def origin(self) -> Origin:
-        """Where the connection has to lead."""
+        """Where the request is for."""
         return self.destination.origin
 
     @property
@@ -89,39 +161,96 @@ class RequestPlan:
         return self.destination.url
 
     @property
+    def is_idempotent(self) -> bool:
+        """To do it a second time does no harm (RFC 9110 §9.2.2)."""
+        return self.method in IDEMPOTENT
+
+    @property
     def is_repeatable(self) -> bool:
-        """To send it a second time does no harm, and is possible."""
-        return self.method in _IDEMPOTENT and type(self.content) is bytes
+        """To send it a second time is possible."""
+        return isinstance(self.content, bytes) or self.content.repeatable
+
+    def with_fields(self, fields: wire.Headers) -> RequestPlan:
+        """Return the same request with these fields, in place of those of the same names."""
+        if not fields:
+            return self
+        return RequestPlan(
+            self.method,
+            self.destination,
+            self.route,
+            self.target,
+            merged(self.headers, fields),
+            self.content,
+            self.settings,
+            expects=self.expects,
+            trailers=self.trailers,
+            upgrade=self.upgrade,
+        )
 
 
 class Planner:
     """Makes plans from what callers say.
 
     Args:
-      config: the User-Agent.
+      config: the User-Agent, and what is the same for all requests.
       base_url: what relative URLs are appended to.
       headers: fields of every request that does not say otherwise.
+      proxy_for: tells which proxy leads to an origin.
+
+    Attributes:
+      settings: of a request that does not say otherwise.
 
     Raises:
       InvalidRequest: a bad ``base_url``.
       trio_http.wire.LocalProtocolError, UnicodeEncodeError: bad ``headers``.
     """
 
-    def __init__(self, config: ClientConfig, base_url: URLInput | None, headers: FieldsInput | None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        base_url: URLInput | None,
+        headers: FieldsInput | None,
+        proxy_for: ProxyChooser,
+    ) -> None:
+        self.settings = RequestSettings(
+            pace=config.pace,
+            auth=config.auth,
+            follow_redirects=config.follow_redirects,
+            retry=config.retry,
+            decode=config.decode,
+            propagate_deadline=config.propagate_deadline,
+        )
         self._base_url = None if base_url is None else str(base_url)
         if self._base_url is not None:
             parse_url(self._base_url)
             if "?" in self._base_url or "#" in self._base_url:
                 raise InvalidRequest("base_url has a query or a fragment, to which no path can be appended")
-        defaults = wire.Headers([(b"User-Agent", config.user_agent), (b"Accept", b"*/*")])
-        for name, value in as_wire_headers(headers).raw_items():
-            defaults = defaults.replaced(name) if name.lower() in (b"user-agent", b"accept") else defaults
-            defaults = wire.Headers([*defaults.raw_items(), (name, value)])
-        self._defaults = defaults
+        given = as_wire_headers(headers)
+        defaults = [(b"User-Agent", config.user_agent.encode("latin-1")), (b"Accept", b"*/*")]
+        if config.decode:
+            defaults.append((b"Accept-Encoding", accept_encoding()))
+        self._defaults = merged(wire.Headers(defaults), given)
+        self._proxy_for = proxy_for
         # One section for all plain requests to a host: what is derived from it is derived once.
         self._fields_for = functools.lru_cache(maxsize=256)(self._default_fields)
+        # And one plan for all requests that are the same and ask for nothing.
+        self._plain_plan = functools.lru_cache(maxsize=256)(self._make_plain_plan)
 
-    def plan(
+    def plan(self, method: str, url: URLInput, **options: Unpack[ContentOptions]) -> RequestPlan:
+        """Return the plan of one request.
+
+        Raises:
+          InvalidRequest: something cannot be sent as it was given.
+          TypeError: an option that there is not.
+        """
+        if not options and type(url) is str:
+            return self._plain_plan(method, url)
+        return self._plan(method, url, **options)
+
+    def _make_plain_plan(self, method: str, url: str) -> RequestPlan:
+        return self._plan(method, url)
+
+    def _plan(
         self,
         method: str,
         url: URLInput,
@@ -129,44 +258,126 @@ class Planner:
         params: ParamsInput | None = None,
         headers: FieldsInput | None = None,
         target: str | bytes | None = None,
-        content: Content | None = None,
+        content: ContentInput | None = None,
         json: Any = UNSET,
         data: ParamsInput | None = None,
+        files: FormInput | None = None,
+        compress: str | None = None,
+        trailers: TrailersInput | None = None,
+        **settings: Any,
     ) -> RequestPlan:
-        """Return the plan of one request.
-
-        Raises:
-          InvalidRequest: something cannot be sent as it was given.
-        """
-        text = url if type(url) is str else str(url)
+        text = url if isinstance(url, str) else str(url)
         if self._base_url is not None:
             text = joined_url(self._base_url, text)
         if params is not None:
             text = with_params(text, params)
         destination = parse_url(text)
-        body, content_type = _content_of(content, json, data)
-        try:
-            fields = self._fields_for(destination.host)
-            if headers is not None or content_type is not None:
-                fields = _merged(fields, as_wire_headers(headers), content_type)
-            expects = False
-            if type(body) is not bytes and fields.get(b"content-length") is None:
-                fields = fields.replaced(b"Transfer-Encoding", b"chunked")
-            if headers is not None or self._defaults.get(b"expect") is not None:
-                expects = fields.by_name.get(b"expect", b"").lower() == b"100-continue"
-        except (wire.LocalProtocolError, UnicodeEncodeError) as exc:
-            raise InvalidRequest(f"header fields that cannot be sent: {exc}") from exc
+        body, content_type = _content_of(content, json, data, files)
+        coding = None
+        if compress is not None:
+            body, coding = _compressed(body, compress)
+        given = _as_fields(headers)
+        fields = self._fields_for(destination.host)
+        implied = []
+        if content_type is not None:
+            implied.append((b"Content-Type", content_type))
+        if coding is not None:
+            implied.append((b"Content-Encoding", coding))
+        if trailers is not None and not callable(trailers):
+            names = b", ".join(dict.fromkeys(name for name, _ in _as_fields(trailers).raw_items()))
+            implied.append((b"Trailer", names))
+        if implied:
+            fields = merged(merged(fields, wire.Headers(implied)), given)
+        elif given:
+            fields = merged(fields, given)
+        expects = fields.by_name.get(b"expect", b"").lower() == b"100-continue"
         if expects and body == b"":
             raise InvalidRequest("Expect: 100-continue without content to wait with (RFC 9110 §10.1.1)")
-        name = _METHODS.get(method) or _method_of(method)
-        return RequestPlan(
-            name,
+        return self.planned(
+            _METHODS.get(method) or _method_of(method),
             destination,
-            destination.target if target is None else _target_of(target),
+            None if target is None else _target_of(target),
             fields,
             body,
-            expects,
+            self._settings(settings) if settings else self.settings,
+            expects=expects,
+            trailers=trailers,
         )
+
+    def planned(
+        self,
+        method: bytes,
+        destination: Destination,
+        target: bytes | None,
+        fields: wire.Headers,
+        content: bytes | Content,
+        settings: RequestSettings,
+        *,
+        expects: bool = False,
+        trailers: TrailersInput | None = None,
+        upgrade: tuple[str, ...] = (),
+    ) -> RequestPlan:
+        """Return the plan of a request whose parts are all there, with the route that it takes.
+
+        Args:
+          target: as it shall go out; None: what the destination, and a proxy perhaps, ask for.
+        """
+        origin = destination.origin
+        proxy = self._proxy_for(origin)
+        if proxy is None:
+            route = Route(origin)
+        else:
+            route = Route.through(proxy, origin)
+            if route.is_forwarded:
+                fields = merged(fields, wire.Headers(proxy.fields()))
+                if target is None:
+                    target = str(origin).encode("ascii") + destination.target
+        if upgrade:
+            protocols = ", ".join(upgrade)
+            fields = merged(fields, wire.Headers([("Connection", "Upgrade"), ("Upgrade", protocols)]))
+        return RequestPlan(
+            method,
+            destination,
+            route,
+            destination.target if target is None else target,
+            fields,
+            content,
+            settings,
+            expects=expects,
+            trailers=trailers,
+            upgrade=upgrade,
+        )
+
+    def upgrading(self, url: URLInput, protocols: tuple[str, ...], **options: Any) -> RequestPlan:
+        """Return the plan of a request for a switch of protocols (RFC 9110 §7.8).
+
+        Raises: as `plan`.
+        """
+        plan = self.plan(options.pop("method", "GET"), url, **options)
+        return self.planned(
+            plan.method,
+            plan.destination,
+            plan.target,
+            plan.headers,
+            plan.content,
+            plan.settings,
+            expects=plan.expects,
+            trailers=plan.trailers,
+            upgrade=protocols,
+        )
+
+    def _settings(self, given: Mapping[str, Any]) -> RequestSettings:
+        unknown = given.keys() - _SETTINGS
+        if unknown:
+            hint = "; time limits are cancel scopes: `with trio.fail_after(5): ...`"
+            raise TypeError(
+                f"unknown option{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
+                + (hint if "timeout" in unknown else "")
+            )
+        given = dict(given)
+        if given.get("auth") is not None:
+            given["auth"] = as_auth(given["auth"])
+        return attrs.evolve(self.settings, **given)
 
     def _default_fields(self, host: bytes) -> wire.Headers:
         if self._defaults.get(b"host") is not None:
@@ -174,36 +385,57 @@ class Planner:
         return wire.Headers([(b"Host", host), *self._defaults.raw_items()])
 
 
-def _merged(defaults: wire.Headers, given: wire.Headers, content_type: bytes | None) -> wire.Headers:
-    """Return the default fields that are not given otherwise, and then those that are."""
-    pairs = [pair for pair in defaults.raw_items() if pair[0].lower() not in given.by_name]
-    pairs += given.raw_items()
-    if content_type is not None and given.get(b"content-type") is None:
-        pairs.append((b"Content-Type", content_type))
-    return wire.Headers(pairs)
+def merged(fields: wire.Headers, given: wire.Headers) -> wire.Headers:
+    """Return ``fields`` without the names that ``given`` has, and then ``given``."""
+    if not given:
+        return fields
+    pairs = [pair for pair in fields.raw_items() if pair[0].lower() not in given.by_name]
+    return wire.Headers([*pairs, *given.raw_items()])
+
+
+def _as_fields(given: FieldsInput | None) -> wire.Headers:
+    try:
+        return as_wire_headers(given)
+    except (wire.LocalProtocolError, UnicodeEncodeError) as exc:
+        raise InvalidRequest(f"header fields that cannot be sent: {exc}") from exc
 
 
 def _content_of(
-    content: Content | None, json: Any, data: ParamsInput | None
-) -> tuple[bytes | AsyncIterable[bytes], bytes | None]:
+    content: ContentInput | None, json: Any, data: ParamsInput | None, files: FormInput | None
+) -> tuple[bytes | Content, bytes | None]:
     """Return the content and the Content-Type that goes with it."""
-    if content is None and json is UNSET and data is None:
+    given = (content is not None) + (json is not UNSET) + (data is not None or files is not None)
+    if not given:
         return b"", None
-    if (content is not None) + (json is not UNSET) + (data is not None) > 1:
-        raise InvalidRequest("give at most one of content, json and data")
+    if given > 1:
+        raise InvalidRequest("give at most one of content, json and data (which may have files beside it)")
     if json is not UNSET:
         try:
             text = jsonlib.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError) as exc:
             raise InvalidRequest(f"json cannot be encoded: {exc}") from exc
         return text.encode(), b"application/json"
+    if files is not None:
+        form = Multipart(data, files)
+        assert form.content_type is not None
+        return form if form.whole is None else form.whole, form.content_type.encode("latin-1")
     if data is not None:
         return form_encoded(data).encode(), b"application/x-www-form-urlencoded"
-    if isinstance(content, bytes | bytearray | memoryview):
-        return bytes(content), None
-    if isinstance(content, AsyncIterable):
-        return content, None
-    raise InvalidRequest(f"content is bytes or an async iterable of bytes, not {type(content).__name__}")
+    body = as_content(content)
+    if isinstance(body, bytes) or body.content_type is None:
+        return body, None
+    return body, body.content_type.encode("latin-1")
+
+
+def _compressed(content: bytes | Content, coding: str) -> tuple[bytes | Content, bytes]:
+    """Return content under a content coding, and the value of its Content-Encoding."""
+    try:
+        encoder = ContentEncoder(coding)
+    except ValueError as exc:
+        raise InvalidRequest(f"compress={coding!r}: {exc}") from exc
+    if isinstance(content, bytes):
+        return encoder.encode(content) + encoder.finish(), coding.encode("ascii")
+    return Compressed(content, functools.partial(ContentEncoder, coding)), coding.encode("ascii")
 
 
 def _method_of(method: str) -> bytes:

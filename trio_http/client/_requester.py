@@ -5,23 +5,26 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Unpack
 
+import trio
+
 from ._config import ClientConfig
-from ._exchange import begin, finish
+from ._exchange import begin
+from ._flow import Flow
 from ._link import Owner
 from ._request import ContentOptions, Planner, RequestOptions, RequestPlan
-from ._response import ReceivedResponse, ResponseBody, StreamedResponse
+from ._response import ReceivedResponse, ResponseBody, StreamedResponse, whole
+from ._upgrade import Upgrade
 from ._url import URLInput
 
 
 class ResponseBlock:
     """What ``stream`` returns: ``async with`` it to send the request and have the response."""
 
-    __slots__ = ("_body", "_config", "_entered", "_owner", "_plan")
+    __slots__ = ("_body", "_entered", "_flow", "_plan")
 
-    def __init__(self, owner: Owner, plan: RequestPlan, config: ClientConfig) -> None:
-        self._owner = owner
+    def __init__(self, flow: Flow, plan: RequestPlan) -> None:
+        self._flow = flow
         self._plan = plan
-        self._config = config
         self._body: ResponseBody | None = None
         self._entered = False
 
@@ -29,12 +32,12 @@ class ResponseBlock:
         if self._entered:
             raise RuntimeError("one `stream` is one request, and this one was made; call it again")
         self._entered = True
-        link, head = await begin(self._owner, self._plan, self._config)
+        answer = await self._flow.answer(self._plan)
         # No checkpoint from here on: the link is in nobody's hands.
-        self._body = body = ResponseBody(link, self._owner, self._plan)
-        if not head.framing:
-            await body.release()  # nothing follows the head, so others can have the connection now
-        return StreamedResponse(head, body, self._plan.url, self._config.max_content_bytes)
+        self._body = body = ResponseBody(answer.link, answer.owner)
+        response = StreamedResponse(answer, body)
+        await body.release_early()
+        return response
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -47,24 +50,39 @@ class ResponseBlock:
 class Requester:
     """Makes requests on the connections of an owner. The base of `Client` and `ClientConnection`.
 
-    The keywords of all methods:
+    The keywords of all methods. What is sent:
 
     - ``params``: a mapping or pairs, appended to the URL's query; a list of values repeats its name;
     - ``headers``: header fields, instead of the client's own of the same name;
     - ``target``: the request target as it shall go out, instead of the URL's path and query;
-    - ``content``: bytes, or an async iterable of bytes (a `trio.abc.ReceiveStream` is one), which goes out in
-      the chunked coding unless there is a Content-Length. At most one of this, ``json`` and ``data``;
+    - ``content``: bytes; a path or binary file; a `trio.abc.ReceiveStream` or another async iterable of
+      bytes. Its length goes out when it is known, else the chunked coding is used. At most one of this,
+      ``json`` and ``data``;
     - ``json``: an object for `json.dumps`;
-    - ``data``: a mapping or pairs, sent as a form.
+    - ``data``: a mapping or pairs, sent as a form;
+    - ``files``: a mapping or pairs of name and file, sent with ``data`` as multipart/form-data, see
+      `Multipart`;
+    - ``compress``: a content coding for the content, such as ``"gzip"``;
+    - ``trailers``: a trailer section for the content, or a function that returns it when the content was
+      sent.
 
-    A request is sent at most twice: once more when a connection from the pool turns out to be closed, nothing
-    of an answer came, the method is idempotent and the content is bytes.
+    How, in place of what the client is set to (`ClientConfig`):
+
+    - ``auth``, ``follow_redirects``, ``retry``, ``decode``, ``pace``, ``propagate_deadline``;
+    - ``on_interim``: a function that is called with each `InterimResponse` as it comes;
+    - ``report``: a function that is called with a `ClientExchangeRecord` at the end of each exchange, also of
+      a cancelled one: what was sent, whether the server may have acted, what became of the connection.
+
+    A request is sent at most twice unless a `Retry` says otherwise: once more when a connection from the pool
+    turns out to be closed, nothing of an answer came, and a repetition does no harm: the method is
+    idempotent, or nothing was sent; and the content can be had again.
     """
 
     def __init__(self, owner: Owner, config: ClientConfig, planner: Planner) -> None:
         self._owner = owner
         self._config = config
         self._planner = planner
+        self._flow = Flow(owner, config, planner)
 
     async def request(
         self,
@@ -81,17 +99,21 @@ class Requester:
         Raises:
           InvalidRequest: it cannot be sent as it was given; the text says why.
           RequestFailed: a subclass says how: `ConnectFailed`, `ConnectionLost`, `ResponseIncomplete`,
-            `ResponseInvalid`, `ContentTooLarge`, `PoolClosed`. Its ``facts`` say whether the server may have
-            acted.
-          Exception: whatever the iterator of ``content`` raised, as it is.
+            `ResponseInvalid`, `ContentTooLarge`, `TooManyRedirects`, `RedirectRefused`, `PoolClosed`. Its
+            ``facts`` say whether the server may have acted.
+          Exception: whatever the source of ``content``, an `Auth` or a function among the options raised, as
+            it is.
 
         Cancellation: while it waits for a connection, nothing is held; a dial made for it goes on for others.
         From the first byte sent to the last one received, the connection in use is closed, and no other. The
         server may have acted.
         """
         plan = self._planner.plan(method, url, **options)
-        link, head = await begin(self._owner, plan, self._config)
-        return await finish(link, self._owner, plan, head, self._config.max_content_bytes)
+        asked_at = trio.current_time()
+        if plan.is_plain and self._flow.is_plain:
+            return await whole(await begin(self._owner, plan, asked_at), self._owner, asked_at)
+        answer = await self._flow.answer(plan)
+        return await answer.whole()
 
     def stream(
         self,
@@ -109,8 +131,33 @@ class Requester:
 
         Cancellation: entering, as `request`. Within the block: the connection is closed, unless the body was
         read to its end."""
-        plan = self._planner.plan(method, url, **options)
-        return ResponseBlock(self._owner, plan, self._config)
+        return ResponseBlock(self._flow, self._planner.plan(method, url, **options))
+
+    def upgrade(self, url: URLInput, *protocols: str, **options: Unpack[RequestOptions]) -> Upgrade:
+        """Return an async context manager that asks to switch protocols, and gives the connection as a
+        stream.
+
+        The stream is a `trio.abc.HalfCloseableStream`; what came behind the 101 is read from it first. When
+        the block ends it is closed, and after an exception aborted. Its connection counts as one of the
+        client's until then.
+
+        Args:
+          url: as in `request`; its scheme is http or https.
+          protocols: what to switch to, the preferred ones first, as in the Upgrade field.
+
+        Raises:
+          InvalidRequest: it cannot be sent as it was given.
+          UpgradeRefused: when the block is entered; the server answered something else, which is in it.
+          RequestFailed: as in `request`.
+
+        Cancellation: entering, as `request`. Within the block: the connection is closed.
+
+        Reference: RFC 9110 §7.8.
+        """
+        if not protocols:
+            raise TypeError("upgrade needs the name of a protocol")
+        plan = self._planner.upgrading(url, protocols, **options)
+        return Upgrade(self._flow, self._owner, plan)
 
     async def get(
         self,

@@ -6,13 +6,26 @@ from typing import Final
 
 import trio
 
-from trio_http._errors import ContentTooLarge, StatusError
-from trio_http.messages import Headers, MessageBody, Response
-from trio_http.wire import CLOSE_DELIMITED, RemoteProtocolError, ResponseHead
-from trio_http.wire import Headers as WireHeaders
+from trio_http._errors import (
+    ContentTooLarge,
+    RequestFailed,
+    ResponseIncomplete,
+    ResponseInvalid,
+    StatusError,
+)
+from trio_http.messages import (
+    ContentCodingError,
+    ContentDecoder,
+    Headers,
+    MessageBody,
+    Response,
+    decoder_for,
+)
+from trio_http.wire import CHUNKED, CLOSE_DELIMITED, RemoteProtocolError
 
+from ._exchange import ending
 from ._link import LINK_ERRORS, Link, Owner
-from ._request import RequestPlan
+from ._timings import Timings, timings_of
 
 # How much of an unread body is thrown away to keep a connection. More costs more than a new connection does;
 # precedent: Go 256 KiB, there however by waiting for it.
@@ -23,19 +36,34 @@ class ReceivedResponse(Response):
     """A `Response` that a client received.
 
     Attributes:
-      url: what was asked, as the caller wrote it.
+      url: what was asked in the end, as the caller or the redirect wrote it.
+      history: the redirects that led here, in their order; their content is at most 64 KiB, and empty when
+        there was more.
+      interim: the interim responses that came before it.
+      timings: where the time of the exchange went.
     """
 
-    __slots__ = ("url",)
+    __slots__ = ("_moments", "history", "interim", "url")
 
-    def __init__(self, head: ResponseHead, content: bytes, trailers: WireHeaders, url: str) -> None:
+    def __init__(self, link: Link, content: bytes, asked_at: float, now: float) -> None:
         # Not by the base's own: all of this was checked by the wire.
+        head, plan = link.head, link.plan
+        assert head is not None
+        assert plan is not None
         self.status = head.status_code
         self.reason = head.reason.decode("latin-1")
-        self.headers = Headers(head.headers)
+        self.headers = Headers._wrap(head.headers)
         self.content = content
-        self.trailers = Headers(trailers)
-        self.url = url
+        self.trailers = Headers._wrap(link.wire.trailers)
+        self.url = plan.destination.url
+        self.history: tuple[ReceivedResponse, ...] = ()
+        self.interim = link.interim
+        self._moments = asked_at, link.leased_at, link.first_byte_at, now, link.first_dial
+
+    @property
+    def timings(self) -> Timings:
+        """Where the time of the exchange went."""
+        return timings_of(*self._moments)
 
     def raise_for_status(self) -> ReceivedResponse:
         """Return the response itself unless its status is an error.
@@ -51,22 +79,46 @@ class ReceivedResponse(Response):
 class ResponseBody(MessageBody):
     """The body of a response under way. It ends with the block of ``stream``.
 
-    Errors: `RequestFailed`, of a subclass that says how, when the body cannot be received whole; the
-      connection is then
-    closed. `trio.ClosedResourceError` after `aclose` or the end of the block.
+    Its content codings are undone, unless the request said ``decode=False`` or one is not known here; then it
+    is as it came.
+
+    Errors: `RequestFailed`, of a subclass that says how, when the body cannot be received or decoded whole;
+      the connection is then closed. `trio.ClosedResourceError` after `aclose` or the end of the block.
+
+    Args:
+      link: the head of the response has come on it.
+      owner: of the link.
+      keeps: the link is not released at the end of the body, but left to the caller.
+
+    Attributes:
+      received: bytes of the body that came, before any decoding.
     """
 
-    __slots__ = ("_closed", "_error", "_link", "_owner", "_plan", "_released", "_trailers")
+    __slots__ = (
+        "_closed",
+        "_decoder",
+        "_error",
+        "_first",
+        "_keeps",
+        "_link",
+        "_owner",
+        "_released",
+        "_trailers",
+        "received",
+    )
 
-    def __init__(self, link: Link, owner: Owner, plan: RequestPlan) -> None:
+    def __init__(self, link: Link, owner: Owner, *, keeps: bool = False) -> None:
         super().__init__()
         self._link = link
         self._owner = owner
-        self._plan = plan
+        self._keeps = keeps
         self._trailers = Headers()
         self._error: Exception | None = None
         self._closed = False
         self._released = False
+        self._decoder = _decoder_of(link)
+        self._first = link.content or b""  # what came with the head, if that was all
+        self.received = 0
 
     @property
     def trailers(self) -> Headers:
@@ -92,41 +144,92 @@ class ResponseBody(MessageBody):
         if self._error is not None:
             await trio.lowlevel.checkpoint()
             raise self._error
-        if self._released:
+        if self._released and not self._first:
             await trio.lowlevel.checkpoint()
             return b""
+        if self._decoder is None:
+            piece = await self._next_coded()
+            if not piece:
+                await self._release()
+            return piece
+        return await self._next_decoded(self._decoder)
+
+    async def _next_coded(self) -> bytes:
+        """Return the next piece as it came, ``b""`` at the end."""
+        if self._first:
+            await trio.lowlevel.checkpoint()
+            piece, self._first = self._first, b""
+            self._count(piece)
+            return piece
         try:
             piece = await self._link.next_data()
         except LINK_ERRORS as exc:
             if self._closed:
                 raise trio.ClosedResourceError("this body was closed by another task") from exc
-            self._error = self._link.failure(self._plan, exc, closed=self._owner.closed, head_came=True)
-            await self._discard()
-            raise self._error from exc
-        if not piece:
-            await self.release()
+            error = self._link.failure(exc, closed=self._owner.closed)
+            await self._fail(error)
+            raise error from exc
+        self._count(piece)
         return piece
 
-    async def release(self) -> None:
-        """Give the link back after the last byte, or close it if it has served its time.
+    def _count(self, piece: bytes) -> None:
+        self.received += len(piece)
+        if self._link.watch is not None and not self._released:
+            self._link.watch.response_bytes += len(piece)
+
+    async def _next_decoded(self, decoder: ContentDecoder) -> bytes:
+        """Return the next piece of decoded content, ``b""`` at the end."""
+        yielded = False
+        kind: type[RequestFailed] = ResponseInvalid
+        try:
+            while True:
+                if piece := decoder.take():
+                    if not yielded:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                    if self._link.watch is not None:
+                        self._link.watch.decoded_bytes = (self._link.watch.decoded_bytes or 0) + len(piece)
+                    return piece
+                coded = await self._next_coded()
+                yielded = True
+                if not coded:
+                    kind = ResponseIncomplete
+                    decoder.finish()
+                    await self._release()
+                    return b""
+                decoder.feed(coded)
+        except ContentCodingError as exc:
+            error = kind(str(exc), self._link.facts(response_started=True, closed_because=str(exc)))
+            await self._fail(error)
+            raise error from exc
+
+    async def _fail(self, error: Exception) -> None:
+        self._error = error
+        await self._discard(*ending(error))
+
+    async def release_early(self) -> None:
+        """Give the link back if all of the body is here already, and it needs no decoding, which could fail.
 
         Cancellation: not affected.
         """
+        if self._link.content is not None and self._decoder is None:
+            if self._link.watch is not None:
+                self._link.watch.response_bytes = len(self._link.content)
+            await self._release()
+
+    async def _release(self) -> None:
+        """Give the link back after the last byte, or close it if it has served its time."""
         self._trailers = Headers(self._link.wire.trailers)
-        if self._link.begin_next_cycle():
+        if self._keeps:
+            self._released = True
+        elif self._link.begin_next_cycle():
             self._released = True
             self._owner.give_back(self._link)
         else:
-            await self._discard()
+            await self._discard("last exchange")
 
-    async def _discard(self) -> None:
+    async def _discard(self, because: str, error: BaseException | None = None) -> None:
         self._released = True
-        await self._owner.discard(self._link)
-
-    def too_large(self, limit: int) -> ContentTooLarge:
-        """Return the error for a body of more than ``limit`` bytes."""
-        what = f"the response's content exceeds {limit} bytes"
-        return ContentTooLarge(what, self._link.facts(self._plan, response_started=True, closed_because=what))
+        await self._owner.discard(self._link, because, error)
 
     async def leave(self, *, reuse: bool) -> None:
         """End the use of the body; the link goes back if nothing has to be waited for, and is closed
@@ -145,7 +248,7 @@ class ResponseBody(MessageBody):
             self._released = True
             self._owner.give_back(self._link)
         else:
-            await self._discard()
+            await self._discard("body not read" if reuse else "cancelled")
 
     def _rest_is_here(self) -> bool:
         """Use up what is left of the body, without waiting; tell whether that was all."""
@@ -169,6 +272,38 @@ class ResponseBody(MessageBody):
             pass  # the caller did not want to know what came here
         return False
 
+    async def end(self, because: str, error: BaseException | None) -> None:
+        """Close the link, unless it was released already.
+
+        Cancellation: not affected.
+        """
+        self._closed = True
+        if not self._released:
+            await self._discard(because, error)
+
+    async def read(self, limit: int) -> bytes:
+        """Return the rest of the body whole.
+
+        Args:
+          limit: bytes, at most.
+
+        Raises:
+          ContentTooLarge: there is more. The connection was closed.
+          RequestFailed: the body cannot be received whole. The connection was closed.
+
+        Cancellation: what was read so far is lost.
+        """
+        pieces: list[bytes] = []
+        room = limit
+        while piece := await self.receive_some():
+            pieces.append(piece)
+            room -= len(piece)
+            if room < 0:
+                error = too_large(self._link, limit)
+                await self.end(*ending(error))
+                raise error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def aclose(self) -> None:
         """Read no more, as `trio.abc.AsyncResource.aclose`; the connection goes back, or is closed, as at the
         block's end.
@@ -179,24 +314,190 @@ class ResponseBody(MessageBody):
         await trio.lowlevel.checkpoint()
 
 
+class Answer:
+    """The head of a final response, with the link that it came on; the link is the holder's to release.
+
+    Attributes:
+      link: leased; `Link.head` and `Link.plan` tell what was asked and answered.
+      owner: of the link.
+      asked_at: when the exchange began, on trio's clock.
+      history: the redirects before it.
+    """
+
+    __slots__ = ("asked_at", "history", "link", "owner")
+
+    def __init__(self, link: Link, owner: Owner, asked_at: float) -> None:
+        self.link = link
+        self.owner = owner
+        self.asked_at = asked_at
+        self.history: tuple[ReceivedResponse, ...] = ()
+
+    async def whole(self) -> ReceivedResponse:
+        """Read the content, and release the link.
+
+        Raises:
+          ContentTooLarge: there is more than `ClientConfig.max_content_bytes`; the connection is closed.
+          RequestFailed: a subclass says how.
+
+        Cancellation: the connection is closed.
+        """
+        response = await whole(self.link, self.owner, self.asked_at)
+        response.history = self.history
+        return response
+
+    async def passed_over(self) -> ReceivedResponse:
+        """Release the link, after reading the content if that is short; so others can have the connection.
+
+        Never raises an `Exception`: what becomes of an answer that nobody reads does not matter.
+
+        Returns:
+          The response, without its content if that was too long, or failed.
+
+        Cancellation: the connection is closed.
+        """
+        link = self.link
+        head = link.head
+        assert head is not None
+        if not 0 <= head.framing <= _DISCARDED_BYTES and head.framing != CHUNKED:
+            response = ReceivedResponse(link, b"", self.asked_at, trio.current_time())
+            await self.dismissed()
+        else:
+            body = ResponseBody(link, self.owner)
+            content = b""
+            try:
+                content = await body.read(_DISCARDED_BYTES)
+            except RequestFailed:
+                pass
+            except BaseException as exc:
+                await body.end(*ending(exc))
+                raise
+            response = ReceivedResponse(link, content, self.asked_at, trio.current_time())
+        response.history = self.history
+        return response
+
+    async def kept(self) -> Link | None:
+        """Read the content and keep the link, for an exchange that has to go over the same connection.
+
+        Returns:
+          The link, ready for that and still leased; None if it cannot carry another one, and was closed.
+
+        Cancellation: the connection is closed.
+        """
+        link = self.link
+        body = ResponseBody(link, self.owner, keeps=True)
+        try:
+            await body.read(_DISCARDED_BYTES)
+        except RequestFailed:
+            return None
+        except BaseException as exc:
+            await body.end(*ending(exc))
+            raise
+        if link.begin_next_cycle():
+            link.tell_end("kept", "response complete")
+            return link
+        await self.owner.discard(link, "last exchange")
+        return None
+
+    async def dismissed(self) -> None:
+        """Release the link without waiting for anything: it is closed unless all of the response is here.
+
+        Cancellation: not affected.
+        """
+        link = self.link
+        if link.content is not None and link.begin_next_cycle():
+            self.owner.give_back(link)
+        else:
+            await ResponseBody(link, self.owner).leave(reuse=True)
+
+
+async def whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResponse:
+    """Read the content of the response whose head has come on a link, and release the link.
+
+    Raises and cancellation: as `Answer.whole`.
+    """
+    content = link.content
+    if content is None or _decoder_of(link) is not None:
+        return await _read_whole(link, owner, asked_at)
+    if len(content) > link.config.max_content_bytes:
+        error = too_large(link, link.config.max_content_bytes)
+        await owner.discard(link, *ending(error))
+        raise error
+    now = trio.current_time()
+    if link.watch is not None:
+        link.watch.response_bytes = len(content)
+    response = ReceivedResponse(link, content, asked_at, now)
+    if link.begin_next_cycle():
+        owner.give_back(link)
+    else:
+        await owner.discard(link, "last exchange")
+    return response
+
+
+async def _read_whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResponse:
+    """Be `whole` where there is more to it than to take what came with the head."""
+    limit = link.config.max_content_bytes
+    head = link.head
+    assert head is not None
+    body = ResponseBody(link, owner)
+    try:
+        if head.framing > limit:
+            raise too_large(link, limit)
+        content = await body.read(limit)
+    except BaseException as exc:
+        await body.end(*ending(exc))
+        raise
+    response = ReceivedResponse(link, content, asked_at, trio.current_time())
+    response.trailers = body.trailers
+    return response
+
+
+def too_large(link: Link, limit: int) -> ContentTooLarge:
+    """Return the error for content of more than ``limit`` bytes."""
+    what = f"the response's content exceeds {limit} bytes (ClientConfig.max_content_bytes)"
+    return ContentTooLarge(what, link.facts(response_started=True, closed_because=what))
+
+
+def _decoder_of(link: Link) -> ContentDecoder | None:
+    """Return what undoes the content codings of a response; None when nothing is to be undone."""
+    head, plan = link.head, link.plan
+    assert head is not None
+    assert plan is not None
+    coding = head.headers.by_name.get(b"content-encoding")
+    if coding is None or not plan.settings.decode:
+        return None
+    return decoder_for(coding)
+
+
 class StreamedResponse:
     """A response whose body is still coming; it lives in the block of ``stream``.
 
     Attributes:
       status, reason, headers: of its head.
-      url: what was asked, as the caller wrote it.
+      url: what was asked in the end, as the caller or the redirect wrote it.
       body: the content, to be iterated over or read by `ResponseBody.receive_some`.
+      history: the redirects that led here, as `ReceivedResponse.history`.
+      interim: the interim responses that came before it.
+      timings: where the time went, up to the head.
     """
 
-    __slots__ = ("_limit", "body", "headers", "reason", "status", "url")
+    __slots__ = ("_limit", "body", "headers", "history", "interim", "reason", "status", "timings", "url")
 
-    def __init__(self, head: ResponseHead, body: ResponseBody, url: str, limit: int) -> None:
+    def __init__(self, answer: Answer, body: ResponseBody) -> None:
+        link = answer.link
+        head, plan = link.head, link.plan
+        assert head is not None
+        assert plan is not None
         self.status = head.status_code
         self.reason = head.reason.decode("latin-1")
         self.headers = Headers(head.headers)
         self.body = body
-        self.url = url
-        self._limit = limit
+        self.url = plan.url
+        self.history = answer.history
+        self.interim = link.interim
+        self.timings = timings_of(
+            answer.asked_at, link.leased_at, link.first_byte_at, trio.current_time(), link.first_dial
+        )
+        self._limit = link.config.max_content_bytes
 
     def __repr__(self) -> str:
         return f"<StreamedResponse {self.status}>"
@@ -218,16 +519,7 @@ class StreamedResponse:
 
         Cancellation: what was read so far is lost, and leaving the block closes the connection.
         """
-        if limit is None:
-            limit = self._limit
-        pieces: list[bytes] = []
-        while piece := await self.body.receive_some():
-            pieces.append(piece)
-            limit -= len(piece)
-            if limit < 0:
-                await self.body.leave(reuse=False)
-                raise self.body.too_large(limit + sum(map(len, pieces)))
-        return b"".join(pieces)
+        return await self.body.read(self._limit if limit is None else limit)
 
     def raise_for_status(self) -> StreamedResponse:
         """Return the response itself unless its status is an error.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterable
-
 import trio
 
+from trio_http import wire
 from trio_http._errors import InvalidRequest
-from trio_http.wire import LocalProtocolError
+from trio_http.messages import as_wire_headers
 
+from ._content_source import ContentReader
 from ._link import Link
+from ._request import RequestPlan
 
 
 class Upload:
@@ -21,27 +21,44 @@ class Upload:
     final response ends the sending.
 
     Args:
-      link: the head of the request has been sent on it.
-      content: in one piece, or in pieces as they come.
-      wait_seconds: how long to wait for a 100 (Continue) first; None: not at all.
+      link: leased for the request.
+      plan: the request.
+      reader: its content; None when that is bytes.
 
     Attributes:
       go_ahead: to be set when the 100 has come.
-      source_error: what the content's own iterator raised, or what is wrong with what it gave. It is the
+      source_error: what the content's own source raised, or what is wrong with what it gave. It is the
         caller's.
       send_error: what sending raised. There may be an answer all the same, so it is not told at once.
     """
 
-    def __init__(self, link: Link, content: bytes | AsyncIterable[bytes], wait_seconds: float | None) -> None:
+    def __init__(self, link: Link, plan: RequestPlan, reader: ContentReader | None) -> None:
         self.go_ahead = trio.Event()
         self.source_error: Exception | None = None
         self.send_error: Exception | None = None
         self._link = link
-        self._content = content
-        self._wait_seconds = wait_seconds
+        self._plan = plan
+        self._reader = reader
+
+    def head(self) -> bytes:
+        """Return the head of the request, framed as its content is (RFC 9112 §6)."""
+        plan = self._plan
+        headers = plan.headers
+        by_name = headers.by_name
+        if b"content-length" not in by_name and b"transfer-encoding" not in by_name:
+            length = len(plan.content) if isinstance(plan.content, bytes) else None
+            if self._reader is not None:
+                length = self._reader.length
+            if length is None or plan.trailers is not None:
+                headers = headers.replaced(b"Transfer-Encoding", b"chunked")
+            else:
+                headers = headers.replaced(b"Content-Length", b"%d" % length)
+        if self._link.watch is not None:
+            self._link.watch.headers = headers
+        return self._link.wire.send_request(plan.method, plan.target, headers)
 
     async def run(self, scope: trio.CancelScope) -> None:
-        """Send everything.
+        """Send everything behind the head.
 
         Args:
           scope: is cancelled when `source_error` is set, since a response can no longer be what the caller
@@ -49,52 +66,53 @@ class Upload:
 
         Cancellation: the message is left unfinished, and the connection can only be closed after the
         response."""
-        if self._wait_seconds is not None:
-            with trio.move_on_after(self._wait_seconds):
+        if self._plan.expects:
+            with trio.move_on_after(self._link.config.expect_seconds):
                 await self.go_ahead.wait()
         try:
-            if isinstance(self._content, bytes):
-                await self._send(self._link.wire.send_data(self._content))
-            else:
-                await self._send_pieces(self._content)
+            if self._reader is not None:
+                await self._send_pieces(self._reader)
+            elif isinstance(self._plan.content, bytes):
+                await self._send_piece(self._plan.content)
             if self.source_error is None and self.send_error is None:
-                await self._send(self._link.wire.send_end())
-        except LocalProtocolError as exc:
-            self.source_error = InvalidRequest(
-                f"the content is not as long as its Content-Length says: {exc}"
-            )
+                await self._send(self._link.wire.send_end(self._trailers()))
+        except wire.LocalProtocolError as exc:
+            self.source_error = InvalidRequest(f"content or trailers that cannot be sent: {exc}")
             self.source_error.__cause__ = exc
+        except Exception as exc:  # noqa: BLE001  # of the caller's `trailers`, raised to the caller as it is
+            self.source_error = exc
         if self.source_error is not None:
             scope.cancel(reason="the content of the request failed")
+        elif self.send_error is None:
+            self._link.expect_head()
 
-    async def _send_pieces(self, source: AsyncIterable[bytes]) -> None:
-        """Send what ``source`` gives, until its end or an error."""
-        pieces = aiter(source)
-        try:
-            while self.send_error is None:
-                # The kernel may take all that we send, and the source may never wait: others want to run too.
-                await trio.lowlevel.checkpoint()
-                try:
-                    piece = await anext(pieces)
-                    if not isinstance(piece, bytes | bytearray | memoryview):
-                        raise TypeError(f"content must give bytes, not {type(piece).__name__}")
-                except StopAsyncIteration:
-                    return
-                except Exception as exc:  # noqa: BLE001  # the caller's own, raised to the caller as it is
-                    self.source_error = exc
-                    return
-                await self._send(self._link.wire.send_data(piece))
-        finally:
-            if inspect.isasyncgen(pieces):
-                # Nobody can go on with it, and its clean-up should not wait for the collector.
-                await pieces.aclose()
+    def _trailers(self) -> wire.Headers:
+        trailers = self._plan.trailers
+        return as_wire_headers(trailers() if callable(trailers) else trailers)
+
+    async def _send_pieces(self, reader: ContentReader) -> None:
+        """Send what ``reader`` gives, until its end or an error."""
+        while self.send_error is None:
+            # The kernel may take all that we send, and the source may never wait: others want to run too.
+            await trio.lowlevel.checkpoint()
+            try:
+                piece = await reader.next_piece()
+            except Exception as exc:  # noqa: BLE001  # the caller's own, raised to the caller as it is
+                self.source_error = exc
+                return
+            if not piece:
+                return
+            await self._send_piece(piece)
+
+    async def _send_piece(self, piece: bytes) -> None:
+        await self._send(self._link.wire.send_data(piece))
+        if self._link.watch is not None and self.send_error is None:
+            self._link.watch.request_bytes += len(piece)
 
     async def _send(self, data: bytes) -> None:
         if not data:
             return
         try:
-            await self._link.send(data)
+            await self._link.push(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             self.send_error = exc
-        else:
-            self._link.bytes_sent += len(data)

@@ -1,12 +1,12 @@
-"""The interface of an instrument, and the collection that a server calls.
+"""The collection of instruments that a server or a client calls, and the interface of a server's.
 
-An instrument is called in the server's own tasks, between one step of an exchange and the next. So it is
-synchronous, and what it does is added to the time of every exchange. In return its calls are in order, and
+An instrument is called in the tasks of who is watched, between one step of an exchange and the next. So it
+is synchronous, and what it does is added to the time of every exchange. In return its calls are in order, and
 nothing is lost between them: an exchange that has started is finished exactly once, a connection that was
 opened is closed exactly once, and its last exchange is finished before that.
 
-A broken instrument must not break the server: what it raises is logged, and from then on it is left out, as
-Trio does with its own.
+A broken instrument must not break who is watched: what it raises is logged, and from then on it is left out,
+as Trio does with its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,82 @@ from trio_http.transport import Address
 from ._records import CloseRecord, ConnectionRecord, ExchangeRecord
 
 logger = logging.getLogger("trio_http.instruments")
+
+Hook: TypeAlias = tuple[object, Callable[..., None]]
+
+
+class InstrumentCollection:
+    """All instruments of one server or client, called one after the other, each kept from harming the
+    others.
+
+    False when there is none left to call: ``if instruments:`` is all that a server or client without any
+    pays.
+
+    Args:
+      kind: what each instrument has to be an instance of, and whose own methods do nothing.
+      hooks: the names of the methods.
+      instruments: in the order in which they are called.
+
+    Attributes:
+      watches_starts, watches_exchanges: somebody wants to know of the beginnings, or ends, of exchanges, so
+        that a record is worth making.
+
+    Raises:
+      TypeError: something is no instrument, or one has an ``async`` method, which nobody would await.
+      ValueError: one is given twice, and would count everything twice.
+    """
+
+    __slots__ = ("_hooks", "watches_exchanges", "watches_starts")
+
+    def __init__(self, kind: type, hooks: Iterable[str], instruments: Iterable[object]) -> None:
+        self._hooks: dict[str, tuple[Hook, ...]] = {}
+        given: list[object] = []
+        for instrument in instruments:
+            if not isinstance(instrument, kind):
+                raise TypeError(f"expected a {kind.__name__}, not {instrument!r}")
+            if any(instrument is other for other in given):
+                raise ValueError(f"{instrument!r} is given twice")
+            given.append(instrument)
+        for name in hooks:
+            self._hooks[name] = tuple(
+                (instrument, method)
+                for instrument in given
+                if (method := _overridden(kind, instrument, name)) is not None
+            )
+        self._look()
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+    def _look(self) -> None:
+        """Forget the hooks that nobody has any more."""
+        self._hooks = {name: hooks for name, hooks in self._hooks.items() if hooks}
+        self.watches_starts = "exchange_started" in self._hooks
+        self.watches_exchanges = "exchange_finished" in self._hooks or "handler_failed" in self._hooks
+
+    def _call(self, name: str, *args: Any) -> None:
+        for instrument, method in self._hooks.get(name, ()):
+            try:
+                method(*args)
+            except Exception:
+                logger.exception("%r failed in %s, and is left out from now on", instrument, name)
+                self._drop(instrument)
+
+    def _drop(self, instrument: object) -> None:
+        # New tuples, for `_call` is going through the old ones.
+        for name, hooks in self._hooks.items():
+            self._hooks[name] = tuple(hook for hook in hooks if hook[0] is not instrument)
+        self._look()
+
+
+def _overridden(kind: type, instrument: object, name: str) -> Callable[..., None] | None:
+    """Return an instrument's own method, or None when it has the base's, which does nothing."""
+    method: Callable[..., None] = getattr(instrument, name)
+    if getattr(method, "__func__", None) is getattr(kind, name):
+        return None
+    if inspect.iscoroutinefunction(method):
+        raise TypeError(f"{name} of {instrument!r} is async; instruments are called, not awaited")
+    return method
 
 
 class ServerInstrument:
@@ -72,9 +148,7 @@ class ServerInstrument:
         """
 
 
-Hook: TypeAlias = tuple[ServerInstrument, Callable[..., None]]
-
-HOOKS: Final = (
+_HOOKS: Final = (
     "connection_opened",
     "connection_closed",
     "connection_refused",
@@ -84,50 +158,19 @@ HOOKS: Final = (
 )
 
 
-class Instruments:
-    """All instruments of one server, called one after the other, each kept from harming the others.
-
-    False when there is none left to call: ``if instruments:`` is all that a server without any pays.
+class Instruments(InstrumentCollection):
+    """All instruments of one server; see `InstrumentCollection`.
 
     Args:
       instruments: in the order in which they are called.
 
-    Attributes:
-      watches_starts, watches_exchanges: somebody wants to know of the beginnings, or ends, of exchanges, so
-        that a record is worth making.
-
-    Raises:
-      TypeError: something is no instrument, or one has an ``async`` method, which nobody would await.
-      ValueError: one is given twice, and would count everything twice.
+    Raises: as `InstrumentCollection`.
     """
 
-    __slots__ = ("_hooks", "watches_exchanges", "watches_starts")
+    __slots__ = ()
 
     def __init__(self, instruments: Iterable[ServerInstrument] = ()) -> None:
-        self._hooks: dict[str, tuple[Hook, ...]] = {}
-        given: list[ServerInstrument] = []
-        for instrument in instruments:
-            if not isinstance(instrument, ServerInstrument):
-                raise TypeError(f"expected a ServerInstrument, not {instrument!r}")
-            if any(instrument is other for other in given):
-                raise ValueError(f"{instrument!r} is given twice")
-            given.append(instrument)
-        for name in HOOKS:
-            self._hooks[name] = tuple(
-                (instrument, method)
-                for instrument in given
-                if (method := _overridden(instrument, name)) is not None
-            )
-        self._look()
-
-    def __bool__(self) -> bool:
-        return bool(self._hooks)
-
-    def _look(self) -> None:
-        """Forget the hooks that nobody has any more."""
-        self._hooks = {name: hooks for name, hooks in self._hooks.items() if hooks}
-        self.watches_starts = "exchange_started" in self._hooks
-        self.watches_exchanges = "exchange_finished" in self._hooks or "handler_failed" in self._hooks
+        super().__init__(ServerInstrument, _HOOKS, instruments)
 
     def connection_opened(self, connection: ConnectionRecord) -> None:
         """Tell all, as `ServerInstrument.connection_opened` says; so do the methods that follow."""
@@ -147,27 +190,3 @@ class Instruments:
         if exchange.error is not None:
             self._call("handler_failed", exchange)
         self._call("exchange_finished", exchange)
-
-    def _call(self, name: str, *args: Any) -> None:
-        for instrument, method in self._hooks.get(name, ()):
-            try:
-                method(*args)
-            except Exception:
-                logger.exception("%r failed in %s, and is left out from now on", instrument, name)
-                self._drop(instrument)
-
-    def _drop(self, instrument: ServerInstrument) -> None:
-        # New tuples, for `_call` is going through the old ones.
-        for name, hooks in self._hooks.items():
-            self._hooks[name] = tuple(hook for hook in hooks if hook[0] is not instrument)
-        self._look()
-
-
-def _overridden(instrument: ServerInstrument, name: str) -> Callable[..., None] | None:
-    """Return an instrument's own method, or None when it has the base's, which does nothing."""
-    method: Callable[..., None] = getattr(instrument, name)
-    if getattr(method, "__func__", None) is getattr(ServerInstrument, name):
-        return None
-    if inspect.iscoroutinefunction(method):
-        raise TypeError(f"{name} of {instrument!r} is async; instruments are called, not awaited")
-    return method

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from ._body import MessageBody as MessageBody
+from ._content_coding import ContentCodingError as ContentCodingError
+from ._content_coding import ContentTooExpanded as ContentTooExpanded
+from ._content_coding import accept_encoding as accept_encoding
+from ._content_coding import supported_codings as supported_codings
+from ._content_decoder import ContentDecoder as ContentDecoder
+from ._content_decoder import decoder_for as decoder_for
+from ._content_encoder import ContentEncoder as ContentEncoder
 from ._forwarded import ForwardedFacts as ForwardedFacts
 from ._forwarded import ForwardedStyle as ForwardedStyle
 from ._forwarded import client_of as client_of

@@ -25,6 +25,8 @@ from ._proxy_protocol import read_proxy_header as read_proxy_header
 from ._socket import SocketTransport as SocketTransport
 from ._stream import StreamTransport as StreamTransport
 from ._tls import TLSTransport as TLSTransport
+from ._tls_over_stream import TLSOverTransport as TLSOverTransport
+from ._tls_over_stream import tls_over as tls_over
 from ._transport import RECEIVE_BYTES as RECEIVE_BYTES
 from ._transport import Address as Address
 from ._transport import TLSFacts as TLSFacts

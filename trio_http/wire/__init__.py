@@ -12,7 +12,8 @@ from ._framing import CHUNKED, CLOSE_DELIMITED
 from ._head import RequestHead, ResponseHead
 from ._headers import Headers
 from ._limits import Leniency, Limits
-from ._message import MessageConnection
+from ._message import MessageConnection, prepare_request
+from ._prepared import PreparedRequest
 from ._sentinels import (
     CLIENT,
     CLOSED,
@@ -61,6 +62,7 @@ __all__ = [
     "Limits",
     "LocalProtocolError",
     "MessageConnection",
+    "PreparedRequest",
     "ProtocolError",
     "RemoteProtocolError",
     "Request",
@@ -69,4 +71,5 @@ __all__ = [
     "ResponseHead",
     "Sentinel",
     "__version__",
+    "prepare_request",
 ]

@@ -12,15 +12,16 @@ from typing import ParamSpec, TypeVar
 from ._body import NO_BODY, BodyReader
 from ._engine import Engine
 from ._errors import LocalProtocolError, RemoteProtocolError
-from ._events import check_hosts, checked_reason, checked_status
+from ._events import EndOfMessage, check_hosts, checked_reason, checked_status
 from ._facts import FRAMING, NO_FACTS
 from ._framing import response_framing
 from ._grammar import REASONS, as_bytes, check_method, check_target
 from ._head import RequestHead, ResponseHead
 from ._headers import Headers, HeadersInput
 from ._limits import STRICT, Leniency, Limits
-from ._sentinels import ERROR, NEED_DATA, SEND_BODY, Sentinel
-from ._state import State
+from ._prepared import PreparedRequest
+from ._sentinels import CLIENT, ERROR, NEED_DATA, SEND_BODY, Sentinel
+from ._state import START, State
 from ._writers import STATUS_LINES
 
 P = ParamSpec("P")
@@ -39,7 +40,7 @@ _PLAIN_STATUS_LINES = {
 _ANTICIPATING = frozenset([b"POST", b"PUT", b"PATCH"])
 
 
-# A request longer than this is not remembered: it would be held for as long as the connection lives. As for
+# A message longer than this is not remembered: it would be held for as long as the connection lives. As for
 # field blocks.
 _REMEMBERED_BYTES = 1024
 
@@ -47,9 +48,9 @@ _REMEMBERED_BYTES = 1024
 class MessageConnection(Engine):
     """One side of an HTTP/1.1 connection, without I/O, by whole heads and messages.
 
-    What repeats itself is not looked at twice. A client that sends the same request again, byte for byte, as
-    pollers and programs do, gets the same `RequestHead`; and the fields that a handler sends are joined with
-    the common ones once, for as long as both are the same objects.
+    What repeats itself is not looked at twice. A peer that sends the same request or response again, byte for
+    byte, as pollers and those they ask do, gets us the same head; and the fields that a handler sends are
+    joined with the common ones once, for as long as both are the same objects.
 
     Args:
       our_role: CLIENT or SERVER.
@@ -61,15 +62,17 @@ class MessageConnection(Engine):
     """
 
     __slots__ = (
-        "_last_block", "_last_common", "_last_head", "_last_headers", "_last_request",
+        "_last_block", "_last_common", "_last_head", "_last_headers", "_last_received", "_last_response",
     )  # fmt: skip
 
     def __init__(
         self, our_role: State, limits: Limits = _DEFAULT_LIMITS, lenient: frozenset[Leniency] = STRICT
     ) -> None:
         super().__init__(our_role, limits, lenient)
-        self._last_request: bytes | None = None  # a receive that was a whole request without a body
+        # A receive that was a whole message, and what it was: a request without a body, or a response.
+        self._last_received: bytes | None = None
         self._last_head: RequestHead | None = None
+        self._last_response: tuple[ResponseHead, bytes] | None = None
         self._last_headers = self._last_common = _EMPTY
         self._last_block = b""
 
@@ -103,7 +106,7 @@ class MessageConnection(Engine):
                     buffer = self._buffer
                     received = buffer.data
                     following = joint.repeated if buffer.pos == 0 else None  # None: not from its beginning
-                    if received == self._last_request and following is not None:
+                    if received == self._last_received and following is not None:
                         head = self._last_head
                         assert head is not None
                         buffer.pos = buffer.scanned = len(received)
@@ -126,12 +129,58 @@ class MessageConnection(Engine):
                                 and buffer.data is received
                                 and buffer.pos == len(received) <= _REMEMBERED_BYTES
                             ):
-                                self._last_request, self._last_head = received, head
+                                self._last_received, self._last_head = received, head
                         return head
             return self._standing(state)
         except BaseException:
             self._fail(ours=False)
             raise
+
+    def next_response(self) -> tuple[RequestHead | ResponseHead | type[Sentinel], bytes | None]:
+        """Return the next head, as `next_head` does, and with it the content if that is here to its end.
+
+        For a client.
+
+        Returns:
+          What `next_head` returns; and of a final response the content, when it and nothing behind it is
+          here: the message is then complete. None otherwise: `next_data` reads the body of a final response.
+
+        Raises: as `next_head`.
+        """
+        buffer = self._buffer
+        received = buffer.data
+        fresh = buffer.pos == 0
+        following = self._state.answered if fresh and self._plain else None
+        if received == self._last_received and following is not None:
+            assert self._last_response is not None
+            buffer.pos = buffer.scanned = len(received)
+            self._state = following
+            self._their_http_version = b"1.1"
+            self._waiting_for_100 = False
+            self._reader = NO_BODY
+            return self._last_response
+        head = self.next_head()
+        if type(head) is not ResponseHead or head.status_code < 200:
+            return head, None
+        framing = head.framing
+        if framing == 0:
+            content = b""
+        elif framing == len(buffer.data) - buffer.pos:
+            content = bytes(buffer.data[buffer.pos :])
+            buffer.pos = buffer.scanned = len(buffer.data)
+            self._reader = NO_BODY
+            self._state = self._state.by_server[EndOfMessage]
+        else:
+            return head, None
+        if (
+            self._state is following
+            and type(received) is bytes
+            and buffer.data is received
+            and buffer.pos == len(received) <= _REMEMBERED_BYTES
+            and head.http_version == b"1.1"
+        ):
+            self._last_received, self._last_response = received, (head, content)
+        return head, content
 
     def _response_head(
         self, status_code: int, reason: bytes, http_version: bytes, headers: Headers
@@ -226,6 +275,21 @@ class MessageConnection(Engine):
         if content is None:
             return self._sent(self._give_request_head, method, target, headers)
         return self._sent(self._whole_request, method, target, headers, content)
+
+    def send_prepared(self, request: PreparedRequest) -> bytes:
+        """Return a prepared request to send, whole.
+
+        Raises: as `send_request`; what can be wrong with the request itself was found when it was prepared.
+        """
+        if self._state is not START or not self._is_client or len(self._buffer):
+            return self.send_request(request.method, request.target, request.headers, request.content)
+        # What `_give_request_head` and the end of the message come to.
+        self._state = request.following
+        self._request_method = request.method
+        self._plain = request.plain
+        self._waiting_for_100 = False
+        self._interim = 0
+        return request.data
 
     def _whole_request(self, method: bytes, target: bytes, headers: Headers, content: bytes) -> bytes:
         head = self._give_request_head(method, target, headers)
@@ -357,6 +421,25 @@ class MessageConnection(Engine):
         except BaseException:
             self._fail(ours=True)
             raise
+
+
+def prepare_request(
+    method: bytes | str, target: bytes | str, headers: HeadersInput, content: bytes = b""
+) -> PreparedRequest:
+    """Check and write a whole request, for `MessageConnection.send_prepared`.
+
+    Args: as `MessageConnection.send_request`.
+
+    Raises:
+      LocalProtocolError: it may not be sent.
+    """
+    connection = MessageConnection(CLIENT)
+    fields = headers if type(headers) is Headers else Headers(headers)
+    data = connection.send_request(method, target, fields, content)
+    method = connection._request_method or b""
+    return PreparedRequest(
+        method, as_bytes(target), fields, content, data, connection._state, connection._plain
+    )
 
 
 def _is_interim(status_code: object) -> bool:
