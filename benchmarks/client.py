@@ -54,7 +54,7 @@ those need whose cost does not grow with the pool; the others would take half an
 """
 
 SEQUENTIAL, AT_256, POOL = 8.0, 20.0, 1.2
-"""The targets: so many times as fast as httpx on trio by one task and by 256, and what many may cost of few."""
+"""The targets: so many times as fast as httpx on trio by one task and by 256; what many may cost of few."""
 
 Results = dict[str, harness.Result]
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 import trio.testing
 
-from trio_http import Request, Response
+from trio_http import PoolClosed, Request, Response
 from trio_http.client import Client
+from trio_http.instruments import (
+    ClientCloseRecord,
+    ClientExchangeRecord,
+    ClientInstrument,
+    DialRecord,
+)
 from trio_http.server import Handler, ServerConfig, ServerTimes, serve_connection
 from trio_http.testing import MemoryStream, ScriptedPeer, SweepReport, cancel_at_every_step, memory_pair
+from trio_http.testing._scheduler import repeatable_order
 
 # No Date: an answer must be the same in every run.
 CONFIG = ServerConfig(date=False, server_name=None, times=ServerTimes(body_stall=5, linger=3))
@@ -127,6 +135,74 @@ async def sweep_server(
 # --------------------------------------------------------------------------------------------------- client
 
 
+class Accounts(ClientInstrument):
+    """Holds a client to what its instruments are promised, whatever was cancelled.
+
+    Every exchange that has started is finished once, and not before it has started. Every connection that was
+    made has one end, and it comes after that of its last exchange.
+
+    Attributes:
+      dials: all that were told of.
+      finished: all exchanges that are over, in the order of their ends.
+    """
+
+    def __init__(self) -> None:
+        self.dials: list[DialRecord] = []
+        self.finished: list[ClientExchangeRecord] = []
+        self._under_way: set[tuple[int, int]] = set()
+        self._open: dict[int, int] = {}  # by connection: the number of its last exchange
+        self.faults: list[str] = []
+
+    def dial_finished(self, dial: DialRecord) -> None:
+        self.dials.append(dial)
+        if dial.id is not None:
+            self._see(dial.id not in self._open, f"connection {dial.id} was made twice")
+            self._open[dial.id] = 0
+
+    def connection_closed(self, closing: ClientCloseRecord) -> None:
+        last = self._open.pop(closing.connection.id or 0, None)
+        self._see(last is not None, f"{closing} ended what was not open")
+        self._see(last is None or closing.exchanges >= last, f"{closing} after exchange {last}")
+
+    def exchange_started(self, request_number: int, attempt: int, method: str, url: str) -> None:
+        key = request_number, attempt
+        self._see(key not in self._under_way, f"{key} has started twice")
+        self._under_way.add(key)
+
+    def exchange_finished(self, exchange: ClientExchangeRecord) -> None:
+        key = exchange.request_number, exchange.attempt
+        self._see(key in self._under_way, f"{key} is finished and was not under way")
+        self._under_way.discard(key)
+        self.finished.append(exchange)
+        self._see(
+            (exchange.fate == "none") is (exchange.leased is None),
+            f"{key}: {exchange.fate}, leased at {exchange.leased}",
+        )
+        if exchange.outcome == "complete":
+            self._see(exchange.status is not None, f"{key} is complete without a response")
+        if exchange.connection is not None:
+            number = exchange.connection.id or 0
+            self._see(number in self._open, f"{key} came after the end of its connection")
+            if number in self._open:
+                self._open[number] = max(self._open[number], exchange.number)
+
+    def _see(self, fact: bool, otherwise: str) -> None:
+        # Not by `assert`: an instrument that raises is dropped.
+        if not fact:
+            self.faults.append(otherwise)
+
+    def see_all_is_settled(self, dials: int) -> None:
+        """See that nothing is under way any more; for when the client is closed.
+
+        Args:
+          dials: how many were begun.
+        """
+        assert not self.faults, self.faults
+        assert not self._under_way, f"never finished: {self._under_way}"
+        assert not self._open, f"connections without an end: {self._open}"
+        assert len(self.dials) == dials, f"{dials} dials were begun, and told of: {self.dials}"
+
+
 class Network:
     """A network in memory: every dial leads to a handler. It keeps both ends of all connections.
 
@@ -140,6 +216,8 @@ class Network:
       client: the client that is under test, or was the last to be.
       streams: the client's ends, in the order of the dials.
       dialing: dials under way.
+      dials: how many were begun.
+      accounts: sees that instruments are told the truth; for a client that is given it.
       background: where requests of other tasks live.
     """
 
@@ -158,11 +236,14 @@ class Network:
         self.dial_seconds = dial_seconds
         self.streams: list[MemoryStream] = []
         self.dialing = 0
+        self.dials = 0
+        self.accounts: Accounts | None = None
         self._buffer_bytes = buffer_bytes
         self._config = config
         self._nursery: trio.Nursery | None = None
 
     async def dial(self, host: str, port: int, scheme: str) -> trio.abc.Stream:
+        self.dials += 1
         self.dialing += 1
         try:
             await trio.sleep(1e6 if host == "black-hole" else self.dial_seconds)
@@ -187,6 +268,8 @@ class Network:
             self._nursery.cancel_scope.cancel()
         assert self.dialing == 0, "a dial was left behind"
         assert all(stream.closed for stream in self.streams), f"left open: {self.streams}"
+        if self.accounts is not None:
+            self.accounts.see_all_is_settled(self.dials)
 
     async def see_all_is_well(self) -> None:
         """See that the client holds what it says, that its books are in order, and that it still works."""
@@ -210,6 +293,8 @@ async def sweep_client(
     warm: int = 0,
     network: dict[str, Any] | None = None,
     prepare: Callable[[Network], Awaitable[object]] | None = None,
+    watched: bool = True,
+    fresh_options: Callable[[], dict[str, Any]] = dict,
     **options: Any,
 ) -> SweepReport:
     """Cancel what is done with a client at each of its steps; see that the client is none the worse.
@@ -220,7 +305,9 @@ async def sweep_client(
       warm: how many connections the client has already.
       network: arguments of `Network`.
       prepare: is called before the scenario.
-      options: of the client.
+      watched: the client has an instrument, `Accounts`; without one a plain request goes a shorter way.
+      fresh_options: makes those options of the client that remember something.
+      options: all others.
     """
 
     async def answer(request: Request) -> Response | None:
@@ -228,17 +315,20 @@ async def sweep_client(
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Network]:
-        async with (
-            Network(answer, **(network or {})).opened() as net,
-            Client(base_url="http://a", dial=net.dial, **options) as net.client,
-        ):
-            async with trio.open_nursery() as nursery:
-                for _ in range(warm):
-                    nursery.start_soon(net.client.get, "/fresh")
-            async with trio.open_nursery() as net.background:
-                if prepare is not None:
-                    await prepare(net)
-                yield net
+        given = {**options, **fresh_options()}
+        async with Network(answer, **(network or {})).opened() as net:
+            if watched:
+                net.accounts = Accounts()
+                given["instruments"] = [net.accounts]
+            given.setdefault("dial", net.dial)
+            async with Client(base_url="http://a", **given) as net.client:
+                async with trio.open_nursery() as nursery:
+                    for _ in range(warm):
+                        nursery.start_soon(net.client.get, "/fresh")
+                async with trio.open_nursery() as net.background:
+                    if prepare is not None:
+                        await prepare(net)
+                    yield net
 
     async def perform(net: Network) -> None:
         await scenario(net.client)
@@ -251,3 +341,142 @@ def lands_in(report: SweepReport, *functions: str) -> None:
     reached = {name for point in report.points for name in point.within}
     missed = [name for name in functions if name not in reached]
     assert not missed, f"no cancel came in {missed}; they came in {sorted(reached)}"
+
+
+class Scene:
+    """A request or several, and the server that answers them: what the two sweeps below are about.
+
+    A new one is made for each run, and may remember what has happened in it.
+
+    Attributes:
+      options: of the client.
+      warm: how many connections the client has already.
+      lands: functions in which a cancel has to come.
+    """
+
+    options: Mapping[str, Any] = {}
+    warm: int = 1
+    lands: Sequence[str] = ()
+
+    def fresh_options(self) -> dict[str, Any]:
+        """Return those options of the client that remember something."""
+        return {}
+
+    async def app(self, request: Request) -> Response | None:
+        """Be the server."""
+        return Response(content=await request.read())
+
+    async def run(self, client: Client) -> None:
+        """Be the client, and see that what comes is right. Left alone, it succeeds."""
+        raise NotImplementedError
+
+    def see(self) -> None:
+        """See after each run, cancelled or not, that nothing is left behind."""
+
+
+class _Stage:
+    """Where a scene is played: again and again, each time from its beginning."""
+
+    def __init__(self, make: Callable[[], Scene]) -> None:
+        self._make = make
+        self.scene = make()
+
+    @contextlib.asynccontextmanager
+    async def network(self) -> AsyncIterator[Network]:
+        scene = self.scene = self._make()
+
+        async def answer(request: Request) -> Response | None:
+            return Response(text="fresh") if request.path == "/fresh" else await scene.app(request)
+
+        async with Network(answer).opened() as net:
+            net.accounts = Accounts()
+            yield net
+
+    @contextlib.asynccontextmanager
+    async def opened(self, net: Network) -> AsyncIterator[Client]:
+        options = {"dial": net.dial, **self.scene.options, **self.scene.fresh_options()}
+        assert net.accounts is not None
+        async with Client(base_url="http://a", instruments=[net.accounts], **options) as net.client:
+            async with trio.open_nursery() as nursery:
+                for _ in range(self.scene.warm):
+                    nursery.start_soon(net.client.get, "/fresh")
+            yield net.client
+
+
+async def sweep_scene(make: Callable[[], Scene]) -> SweepReport:
+    """Cancel a scene at each of its steps; see that the client is none the worse, and has told no lie."""
+    stage = _Stage(make)
+
+    @contextlib.asynccontextmanager
+    async def world() -> AsyncIterator[Network]:
+        async with stage.network() as net, stage.opened(net):
+            yield net
+
+    async def perform(net: Network) -> None:
+        await stage.scene.run(net.client)
+
+    async def check(net: Network) -> None:
+        await net.see_all_is_well()
+        stage.scene.see()
+
+    report = await cancel_at_every_step(perform, world=world, check=check, max_steps=5000)
+    lands_in(report, *stage.scene.lands)
+    return report
+
+
+class _Steps(trio.abc.Instrument):
+    """Tells when a task has made so many steps."""
+
+    def __init__(self, limit: int) -> None:
+        self.task: trio.lowlevel.Task | None = None
+        self.reached = trio.Event()
+        self._left = limit
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self.task:
+            self._left -= 1
+            if self._left == 0:
+                self.reached.set()
+
+
+async def close_at_every_step(make: Callable[[], Scene]) -> int:
+    """Close the client after each step of a scene that another task plays.
+
+    After each run: the scene has come to its end, well or with `PoolClosed`, and not with anybody's cancel;
+    every connection is closed, and the instruments were told the truth.
+
+    Returns:
+      How many of the runs have ended with `PoolClosed`.
+    """
+    stage = _Stage(make)
+    refused = 0
+    for step in itertools.count(1):
+        outcome: list[str] = []
+        steps = _Steps(step)
+
+        async def play(client: Client, steps: _Steps = steps, outcome: list[str] = outcome) -> None:
+            steps.task = trio.lowlevel.current_task()
+            try:
+                await stage.scene.run(client)
+                outcome.append("well")
+            except PoolClosed:
+                outcome.append("refused")
+            finally:
+                steps.reached.set()
+
+        with repeatable_order(0), trio.fail_after(1000):
+            async with stage.network() as net, trio.open_nursery() as nursery:
+                async with stage.opened(net) as client:
+                    nursery.start_soon(play, client)
+                    trio.lowlevel.add_instrument(steps)
+                    await steps.reached.wait()
+                    trio.lowlevel.remove_instrument(steps)
+                    ended = bool(outcome)
+                await trio.testing.wait_all_tasks_blocked()
+                stage.scene.see()
+        assert len(outcome) == 1, f"closed after step {step}: {outcome}"
+        refused += outcome == ["refused"]
+        if ended:
+            assert outcome == ["well"], "left alone, the scene succeeds"
+            return refused
+    raise AssertionError("a count has no end")

@@ -408,3 +408,54 @@ async def test_over_a_socket_it_is_the_transport_that_is_made_for_it() -> None:
     assert isinstance(made[0], TLSTransport)
     made[0].close()
     server.close()
+
+
+# --------------------------------------------------------------------------------------------------- sessions
+
+
+async def resumed(settings: TLSSettings, context: ssl.SSLContext, origin: Origin = ORIGIN) -> bool:
+    """Whether another connection to the server of ``context`` has resumed a session."""
+    async with server_end(context) as (stream, _):
+        transport = await settings.secure(stream, origin)
+        assert await transport.receive() == b"hello"  # the tickets come with it
+        assert isinstance(transport.tls, ssl.SSLObject)
+        reused = transport.tls.session_reused
+        await transport.aclose_forcefully()
+        return bool(reused)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_is_resumed_when_that_is_asked_for(version: ssl.TLSVersion) -> None:
+    # C25
+    server, client = serving(), trusting()
+    client.maximum_version = version
+    settings = TLSSettings(
+        ssl_context=client, resume_sessions=True, pinned_certificates={"example.test": BY_KEY}
+    )
+    assert [await resumed(settings, server) for _ in range(3)] == [False, True, True]
+    usual = TLSSettings(ssl_context=client)
+    assert [await resumed(usual, server) for _ in range(3)] == [False, False, False]
+
+
+async def test_a_session_is_of_one_server_and_one_context_and_given_out_once() -> None:
+    server, contexts = serving(), [trusting(), trusting()]
+    settings = TLSSettings(ssl_context=lambda _: contexts[0], resume_sessions=True)
+    await resumed(settings, server)
+    assert not await resumed(settings, server, Origin("https", "inner.test", 443))
+    contexts.reverse()
+    assert not await resumed(settings, server)
+    contexts.reverse()
+    (key, _), *_ = settings._last.items()
+    assert settings._session(key) is not None
+    assert settings._session(key) is None
+    assert not await resumed(settings, server)
+
+
+async def test_the_sessions_of_a_bounded_number_of_servers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tls_settings, "_MAX_SESSIONS", 2)
+    server = serving()
+    settings = TLSSettings(ssl_context=trusting(), resume_sessions=True)
+    ports = (1, 2, 3)
+    for port in ports:
+        await resumed(settings, server, Origin("https", "example.test", port))
+    assert [key[-1] for key in settings._last] == [2, 3]

@@ -163,10 +163,23 @@ async def test_settings_reach_the_server_and_the_client() -> None:
         assert client._config.max_connections == 1
 
 
-async def test_https_is_refused_in_so_many_words() -> None:
-    async with open_client(greet) as client:
-        with pytest.raises(ValueError, match="no https in memory"):
-            await client.get("https://testserver/")
+async def test_https_leads_to_the_handler_too_and_counts_as_secure() -> None:
+    async def app(request: Request) -> Response:
+        assert request.connection.peer_certificate is None
+        assert (request.connection.tls is None) == (request.url.scheme == "http")
+        match request.path:
+            case "/login":
+                return Response(headers={"set-cookie": "session=1; Secure"})
+            case "/down":
+                return Response(302, headers={"location": f"http://{request.headers['host']}/"})
+        return Response(json=[str(request.url), request.headers.get("cookie")])
+
+    async with open_client(app, base_url="https://testserver", cookies=True) as client:
+        await client.get("/login")
+        assert (await client.get("/")).json() == ["https://testserver/", "session=1"]
+        redirected = await client.get("/down", follow_redirects=True)
+        assert redirected.json() == ["http://testserver/", None]
+        assert set(client.statistics().origins) == {"https://testserver", "http://testserver"}
 
 
 async def test_a_dial_of_ones_own_takes_the_handlers_place() -> None:

@@ -129,6 +129,37 @@ async def test_a_large_body_is_encrypted_in_slices_and_received_in_bounded_parts
     server.close()
 
 
+@pytest.mark.parametrize("taken", ["waiting", "nowait", "after a look"])
+async def test_no_receive_returns_more_than_one_may_when_it_completes_a_record(taken: str) -> None:
+    # A receive of ciphertext that ends within a record is followed by a full one, which completes it.
+    left, right = socket.socketpair()
+    client, server = await tls_pair((left, right))
+    for sock in (left, right):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    ciphertext = bytearray()
+    client._send = lambda data: ciphertext.extend(data) or len(data)  # type: ignore[func-returns-value]
+    body = bytes(range(250)) * 60 * 8
+    for begin in range(0, len(body), 15_000):
+        await client.send_all(body[begin : begin + 15_000])  # each a record
+    left.send(ciphertext[:15_000])
+    assert server.receive_nowait() is None
+    left.sendall(ciphertext[15_000:])
+    if taken == "after a look":
+        assert server.is_stale()
+    got = b""
+    lengths = []
+    while len(got) < len(body):
+        part = await server.receive() if taken == "waiting" else server.receive_nowait()
+        assert part
+        lengths.append(len(part))
+        got += part
+    assert got == body
+    assert max(lengths) == RECEIVE_BYTES
+    assert server.receive_nowait() is None
+    client.abort()
+    server.close()
+
+
 async def test_the_facts_of_the_session_can_be_read() -> None:
     client, server = await tls_pair(
         tcp_pair(), client=alpn(client_context(), "http/1.1"), server=alpn(server_context(), "http/1.1")

@@ -11,6 +11,7 @@ import trio
 from trio_http.messages import FieldsInput
 
 from ._config import ClientConfig, ClientOptions, ClientStatistics, config_of
+from ._connect import UnixSocket, unix_path
 from ._pool import Pool
 from ._proxy import ProxyChooser, as_chooser
 from ._proxy_environment import EnvironmentProxies
@@ -59,6 +60,8 @@ class Client(Requester):
             proxy_for: ProxyChooser = EnvironmentProxies().proxy_for
         else:
             proxy_for = as_chooser(config.proxy)
+        if config.unix_socket is not None:
+            proxy_for = _for_the_others(config.unix_socket, proxy_for)
         self._pool = Pool(config)
         super().__init__(self._pool, config, Planner(config, base_url, headers, proxy_for))
         self._nursery_manager: AbstractAsyncContextManager[trio.Nursery] | None = None
@@ -141,3 +144,8 @@ class Client(Requester):
         finally:  # nothing may skip it: trio's nurseries have to be left in their order
             self._supervision.cancel(reason="the client is closed")
             await self._nursery_manager.__aexit__(None, None, None)
+
+
+def _for_the_others(unix_socket: UnixSocket, proxy_for: ProxyChooser) -> ProxyChooser:
+    """Return ``proxy_for`` for the origins that have no Unix socket; those that have one need no proxy."""
+    return lambda origin: proxy_for(origin) if unix_path(unix_socket, origin) is None else None

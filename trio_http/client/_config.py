@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias, TypedDict
 
 import attrs
 import trio
-from attrs.validators import ge, gt, instance_of, optional
+from attrs.validators import ge, gt, instance_of, is_callable, optional
 
 from trio_http import wire
 from trio_http.instruments import ClientInstrument
+from trio_http.transport import Transport
 
 from ._addresses import PinnedAddresses, Resolver
 from ._auth import Auth, AuthInput, as_auth
@@ -23,8 +25,19 @@ from ._retry import Retry
 from ._tls_settings import SSLContextInput
 
 #: Makes a byte stream to a host and port for a scheme ("http" or "https"). TLS is put over it by the client
-#: when the scheme wants it, unless the stream is a `trio.SSLStream` already.
-Dial: TypeAlias = Callable[[str, int, str], Awaitable[trio.abc.Stream]]
+#: when the scheme wants it, unless it is there already: in a `trio.SSLStream`, or a transport with ``tls``.
+Dial: TypeAlias = Callable[[str, int, str], Awaitable[trio.abc.Stream | Transport]]
+
+#: The settings that a dial of the caller's takes the place of.
+_DIALS: Final = (
+    "proxy",
+    "proxies_from_environment",
+    "unix_socket",
+    "resolver",
+    "pinned_addresses",
+    "name_cache_seconds",
+    "local_address",
+)
 
 #: By host: what the certificate of its server may be, see `ClientConfig`.
 CertificatePins: TypeAlias = "Mapping[str, str | Iterable[str]]"
@@ -73,6 +86,15 @@ def _instruments(values: Iterable[ClientInstrument]) -> tuple[ClientInstrument, 
     return values
 
 
+def _local_address(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError as exc:
+            raise ValueError(f"local_address must be an IP address to connect from, not {value!r}") from exc
+    return value
+
+
 def _auth(value: AuthInput | None) -> Auth | None:
     return None if value is None else as_auth(value)
 
@@ -113,12 +135,16 @@ class ClientConfig:
       pinned_certificates: by host: what the server's own certificate must be, besides being verified; one of
         several. Each is the SHA-256 of the certificate in hexadecimal, or that of its public key as
         ``sha256//`` and Base64 (curl's ``--pinnedpubkey``).
+      resume_sessions: begin TLS with the session of the last connection to the same server, which is less
+        work for both. Off, since the certificate is then not verified again, and since who watches can tell
+        that two connections are of the same client (RFC 8446 appendix C.4). Precedent: Go, off.
       resolver: finds the addresses of a name; None: the system's.
       pinned_addresses: the addresses of names that are not looked up.
       name_cache_seconds: how long found addresses are kept, at least 0.
       local_address: the IP address to connect from; None: the system's choice.
-      unix_socket: the path of a socket to connect to instead of host and port, or a function of the origin.
-      dial: makes connections instead of all that.
+      unix_socket: the path of a socket to connect to instead of host and port, or a function of the origin,
+        which returns None for those that have none. What has one goes through no proxy.
+      dial: makes connections instead of all that; see `Dial`.
       proxy: what requests go through: a `Proxy`, its URL, or a function of the origin.
       proxies_from_environment: go by ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``; not
         with `proxy`.
@@ -146,12 +172,13 @@ class ClientConfig:
     ssl_context: SSLContextInput = None
     tls_names: Mapping[str, str] = attrs.field(factory=dict)
     pinned_certificates: CertificatePins = attrs.field(factory=dict)
-    resolver: Resolver | None = None
+    resume_sessions: bool = attrs.field(default=False, validator=instance_of(bool))
+    resolver: Resolver | None = attrs.field(default=None, validator=optional(is_callable()))
     pinned_addresses: PinnedAddresses = attrs.field(factory=dict)
     name_cache_seconds: float = attrs.field(default=0.0, validator=ge(0))
-    local_address: str | None = None
+    local_address: str | None = attrs.field(default=None, converter=_local_address)
     unix_socket: UnixSocket = None
-    dial: Dial | None = None
+    dial: Dial | None = attrs.field(default=None, validator=optional(is_callable()))
     proxy: ProxyChoice = None
     proxies_from_environment: bool = attrs.field(default=False, validator=instance_of(bool))
     instruments: Sequence[ClientInstrument] = attrs.field(default=(), converter=_instruments)
@@ -159,10 +186,10 @@ class ClientConfig:
     def __attrs_post_init__(self) -> None:
         if self.proxies_from_environment and self.proxy is not None:
             raise ValueError("give proxy or proxies_from_environment, not both")
-        if self.dial is not None and (
-            self.proxy is not None or self.unix_socket is not None or self.resolver is not None
-        ):
-            raise ValueError("give dial, or proxy, unix_socket and resolver: a dial of your own is all three")
+        if self.dial is not None:
+            both = [name for name in _DIALS if getattr(self, name)]
+            if both:
+                raise ValueError(f"give dial or {both[0]}, not both: a dial of your own does all of that")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -189,6 +216,7 @@ class ClientOptions(TypedDict, total=False):
     ssl_context: SSLContextInput
     tls_names: Mapping[str, str]
     pinned_certificates: CertificatePins
+    resume_sessions: bool
     resolver: Resolver | None
     pinned_addresses: PinnedAddresses
     name_cache_seconds: float

@@ -37,7 +37,8 @@ class DialTimes:
       resolved: the addresses of the host, or of its proxy, were known.
       connected: the first connection stood: TCP or Unix, or what a dialer of the user's gave.
       proxied: the proxy had made the tunnel.
-      secured: the TLS handshake with the origin was over, and pinned certificates compared.
+      secured: the TLS handshake with the origin, or with a proxy that forwards, was over, and pinned
+        certificates compared.
       address: the IP address, or the path of the Unix socket, that we are connected to.
     """
 

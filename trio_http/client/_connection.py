@@ -31,6 +31,7 @@ class _Alone:
     def __init__(self, link: Link) -> None:
         self.closed = False
         self.watch = Watch(link.config.instruments)
+        self.now = link.now
         self.link = link
         self._lent = False
 
@@ -66,7 +67,7 @@ class _Alone:
         """See `Owner.may_lease_again`: there is no other."""
         return False
 
-    def give_back(self, link: Link) -> None:
+    def give_back(self, link: Link, now: float | None = None) -> None:
         """See `Owner.give_back`."""
         self._lent = False
         link.tell_end("kept", "response complete")

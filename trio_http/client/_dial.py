@@ -9,7 +9,7 @@ import trio
 from trio_http.transport import SocketTransport, StreamTransport, Transport, tls_over
 
 from ._addresses import Addresses
-from ._config import ClientConfig
+from ._config import ClientConfig, Dial
 from ._connect import DialTimes, connect_host, connect_unix, unix_path
 from ._origin import Origin
 from ._proxy import Proxy
@@ -35,6 +35,7 @@ class Dialer:
             ssl_context=config.ssl_context,
             tls_names=config.tls_names,
             pinned_certificates=config.pinned_certificates,
+            resume_sessions=config.resume_sessions,
         )
         self._proxy_context: ssl.SSLContext | None = None
 
@@ -45,7 +46,8 @@ class Dialer:
           times: is filled in as the steps are done.
 
         Raises:
-          OSError: no address could be reached, or the name is unknown.
+          OSError: no address could be reached, or the name is unknown; or the server's certificate is none of
+            those pinned.
           trio.BrokenResourceError: the connection broke, or TLS failed; the cause is then an `ssl.SSLError`.
           ProxyFailed: the proxy did not connect us.
           Exception: whatever a function of the caller's raised, as it is.
@@ -57,42 +59,57 @@ class Dialer:
         origin, proxy = route.origin, route.proxy
         times.started = trio.current_time()
         if self._config.dial is not None:
-            stream = await self._config.dial(origin.host, origin.port, origin.scheme)
-            times.connected = trio.current_time()
-            return await self._secured(stream, origin, times)
-        if proxy is None or route.is_forwarded:
-            stream = await self._connected(origin, times)
-            return await self._secured(stream, origin, times, proxy)
-        transport = await self._tunnelled(proxy, origin, times)
+            return await self._dialed(self._config.dial, origin, times)
+        if proxy is None:
+            return await self._secured(await self._connected(origin, times), origin, times)
+        transport = await self._to_proxy(proxy, times)
+        if route.is_forwarded:
+            if transport.tls is not None:
+                times.secured = trio.current_time()
+            return transport
+        await self._open_way(transport, proxy, origin, times)
         return await self._secured(transport, origin, times)
+
+    async def _dialed(self, dial: Dial, origin: Origin, times: DialTimes) -> Transport:
+        """Return what a function of the caller's leads to ``origin``, with TLS if the origin wants it."""
+        stream: object = await dial(origin.host, origin.port, origin.scheme)
+        times.connected = trio.current_time()
+        if not isinstance(stream, trio.abc.Stream | Transport):
+            raise TypeError(f"the dial for {origin} returned {stream!r}, expected a trio.abc.Stream")
+        if not isinstance(stream, Transport) or stream.tls is None:
+            return await self._secured(stream, origin, times)
+        try:
+            self._tls.check(origin, stream.tls)
+        except BaseException:
+            await stream.aclose_forcefully()
+            raise
+        return stream
 
     async def _connected(self, origin: Origin, times: DialTimes) -> trio.SocketStream:
         path = unix_path(self._config.unix_socket, origin)
         if path is not None:
             return await connect_unix(path, times=times)
-        return await connect_host(
-            self._addresses,
-            origin.host,
-            origin.port,
-            local_address=self._config.local_address,
-            times=times,
-        )
+        return await self._connected_by_tcp(origin.host, origin.port, times)
 
-    async def _tunnelled(self, proxy: Proxy, origin: Origin, times: DialTimes) -> Transport:
-        """Return a transport that leads through a proxy to ``origin``."""
-        stream = await connect_host(
-            self._addresses,
-            proxy.host,
-            proxy.port,
-            local_address=self._config.local_address,
-            times=times,
-        )
-        transport: Transport = SocketTransport(stream.socket)
+    async def _connected_by_tcp(self, host: str, port: int, times: DialTimes) -> trio.SocketStream:
+        local_address = self._config.local_address
+        return await connect_host(self._addresses, host, port, local_address=local_address, times=times)
+
+    async def _to_proxy(self, proxy: Proxy, times: DialTimes) -> Transport:
+        """Return a transport to a proxy, with TLS to it if it wants that."""
+        stream = await self._connected_by_tcp(proxy.host, proxy.port, times)
+        if proxy.scheme != "https":
+            return SocketTransport(stream.socket)
         try:
-            if proxy.scheme == "https":
-                transport = await tls_over(
-                    transport, self._context_for(proxy), server_hostname=proxy.host.rstrip(".")
-                )
+            context = self._context_for(proxy)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return await tls_over(stream, context, server_hostname=proxy.host.removesuffix("."))
+
+    async def _open_way(self, transport: Transport, proxy: Proxy, origin: Origin, times: DialTimes) -> None:
+        """Have a proxy connect us to ``origin``; when it does not, the transport is closed."""
+        try:
             if proxy.is_socks:
                 resolved = None
                 if proxy.scheme == "socks5":
@@ -106,7 +123,6 @@ class Dialer:
             await transport.aclose_forcefully()
             raise
         times.proxied = trio.current_time()
-        return transport
 
     def _context_for(self, proxy: Proxy) -> ssl.SSLContext:
         """Return the context for an https proxy; the default one is made when first needed."""
@@ -117,33 +133,13 @@ class Dialer:
         return self._proxy_context
 
     async def _secured(
-        self,
-        stream: trio.abc.Stream | Transport,
-        origin: Origin,
-        times: DialTimes,
-        proxy: Proxy | None = None,
+        self, stream: trio.abc.Stream | Transport, origin: Origin, times: DialTimes
     ) -> Transport:
-        """Return a transport over ``stream``, with TLS if the origin wants it.
-
-        Args:
-          proxy: what the connection leads to, in the origin's place; None: to the origin.
-        """
-        if origin.scheme != "https" or isinstance(stream, trio.SSLStream):
-            if isinstance(stream, Transport):
-                return stream
-            if isinstance(stream, trio.SocketStream):
-                return SocketTransport(stream.socket)
-            return StreamTransport(stream)
-        if proxy is not None:
-            context, name = self._context_for(proxy), proxy.host.rstrip(".")
-        else:
-            context, name = self._tls.context_for(origin), self._tls.name_for(origin)
-        transport = await tls_over(stream, context, server_hostname=name)
-        if proxy is None:
-            try:
-                self._tls.check(origin, transport.tls)
-            except BaseException:
-                await transport.aclose_forcefully()
-                raise
-        times.secured = trio.current_time()
-        return transport
+        """Return a transport over ``stream``, which leads to ``origin``, with TLS if that wants it."""
+        if origin.scheme == "https":
+            return await self._tls.secure(stream, origin, times=times)
+        if isinstance(stream, Transport):
+            return stream
+        if isinstance(stream, trio.SocketStream):
+            return SocketTransport(stream.socket)
+        return StreamTransport(stream)

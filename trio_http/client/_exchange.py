@@ -163,20 +163,23 @@ async def begin_on(link: Link, owner: Owner, plan: RequestPlan, reader: ContentR
             link.watch.error = exc
         owner.give_back(link)  # neither the wire nor the transport was called yet
         raise
-    link.begin_exchange(plan)
     upload = None
     try:
         if plan.prepared is not None:
             try:
-                await link.push(link.wire.send_prepared(plan.prepared))
+                if not link.send_now(plan, plan.prepared):
+                    await link.finish_send()
+                    link.bytes_sent = len(plan.prepared.data)
                 if link.watch is not None:
                     link.watch.request_bytes = len(plan.prepared.content)
             except trio.BrokenResourceError:
                 # An answer may have come before it broke: a server that is too busy says so, and closes.
                 pass
-            link.expect_head()
+            if link.pace.head != math.inf or link.watch is not None:
+                link.expect_head()
             await _receive_head(link, plan, None)
         else:
+            link.begin_exchange(plan)
             upload = Upload(link, plan, reader)
             await _begin_beside(link, plan, upload)
     except BaseException as exc:
@@ -226,7 +229,7 @@ async def _receive_head(link: Link, plan: RequestPlan, upload: Upload | None) ->
     wire, receive = link.wire, link.transport.receive
     # Receive first: nothing of the answer can be here, or the wire would not have sent the request.
     data = await receive()
-    link.first_byte_at = trio.current_time()
+    link.first_byte_at = link.now()
     wire.receive_data(data)
     if link.watch is not None:
         link.watch.head_bytes = len(data)
@@ -234,9 +237,7 @@ async def _receive_head(link: Link, plan: RequestPlan, upload: Upload | None) ->
         head, content = wire.next_response()
         if isinstance(head, ResponseHead):
             if head.status_code >= 200 or (head.status_code == _SWITCHING_PROTOCOLS and plan.upgrade):
-                link.receive_deadline = math.inf
-                link.head, link.content = head, content
-                link.framing = head.framing
+                link.take_head(head, content)
                 return
             _pass_over(link, plan, head, upload)
         elif head is NEED_DATA:

@@ -36,6 +36,9 @@ class Flow:
       owner: lends links.
       config: cookies, the rate limit, and how many redirects.
       planner: makes the requests that redirects ask for.
+
+    Attributes:
+      is_plain: a request that asks for nothing beyond one exchange needs none of this.
     """
 
     def __init__(self, owner: Owner, config: ClientConfig, planner: Planner) -> None:
@@ -44,11 +47,7 @@ class Flow:
         self._cookies = config.cookies
         self._rate_limit = config.rate_limit
         self._max_redirects = config.max_redirects
-
-    @property
-    def is_plain(self) -> bool:
-        """A request that asks for nothing beyond one exchange needs none of this."""
-        return self._cookies is None and self._rate_limit is None and not self._owner.watch.watches_exchanges
+        self.is_plain = not (config.instruments or config.rate_limit or config.cookies is not None)
 
     async def answer(self, plan: RequestPlan) -> Answer:
         """Return the head of the response that the caller is to have, with the link that it came on.

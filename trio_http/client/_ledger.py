@@ -182,6 +182,11 @@ class Ledger(Generic[C, W]):
         self._dialing = 0
         self._waiting = 0
 
+    @property
+    def leased(self) -> int:
+        """How many connections have an exchange under way."""
+        return len(self._slots) - self._dialing - len(self._idle)
+
     # -- leasing ---------------------------------------------------------------------------------------------
 
     def take(self, route: Route) -> Slot[C] | None:
@@ -310,7 +315,7 @@ class Ledger(Generic[C, W]):
         """Return how many there are of each, in all and for each route."""
         return ClientStatistics(
             dialing=self._dialing,
-            leased=len(self._slots) - self._dialing - len(self._idle),
+            leased=self.leased,
             idle=len(self._idle),
             waiting=self._waiting,
             origins={

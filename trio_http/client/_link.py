@@ -53,14 +53,17 @@ class Link(PacedConnection):
       plan: the request under way, or the one before.
       head: of its final response; None before that came.
       content: of that response, when all of it came with the head.
+      coding: its Content-Encoding; None without one.
       bytes_sent: of the request under way, as far as they were handed to the transport for certain.
       sending: the first byte of the request under way was handed to the transport, or may have been.
-      request_sent: all of it was.
       interim: the interim responses that have come to it.
+      attached: its transport waits through the pool's `EdgePoll`, or cannot.
       leased_at, first_byte_at: when this exchange got the connection, and the first byte of an answer; 0
         before.
+      idle_seconds: how long it may rest after the exchange: less when the server says that it will.
       overdue: why the server's time was found to be up; empty while it is not.
       pace: how the server has to keep up in the exchange under way.
+      now: tells the time on trio's clock.
       slot: where the pool keeps its books.
       record: what was told of the dial; None when nobody wants to know.
       dial: how long the connection took to make; None when somebody else made it.
@@ -69,21 +72,25 @@ class Link(PacedConnection):
     """
 
     __slots__ = (
+        "_judged",
+        "attached",
         "bytes_sent",
+        "coding",
         "config",
         "content",
         "dial",
         "exchanges",
         "first_byte_at",
         "head",
+        "idle_seconds",
         "interim",
         "leased_at",
+        "now",
         "on_expiry",
         "overdue",
         "pace",
         "plan",
         "record",
-        "request_sent",
         "sending",
         "slot",
         "watch",
@@ -98,13 +105,19 @@ class Link(PacedConnection):
         self.plan: RequestPlan | None = None
         self.head: wire.ResponseHead | None = None
         self.content: bytes | None = None
+        self.coding: bytes | None = None
+        self.idle_seconds = config.idle_seconds
+        self._judged: wire.ResponseHead | None = None
         self.bytes_sent = 0
-        self.sending = self.request_sent = False
+        self.sending = False
         self.interim: tuple[InterimResponse, ...] = ()
         self.leased_at = self.first_byte_at = 0.0
         self.overdue = ""
         self.pace: ClientPace = config.pace
+        self.attached = False
         self.slot: Any = None
+        # Looked up once, for it is asked for in each exchange.
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self.dial: DialTimes | None = None
         self.record: DialRecord | None = None
         self.watch: ExchangeWatch | None = None
@@ -144,19 +157,10 @@ class Link(PacedConnection):
 
     def expect_head(self) -> None:
         """The request was sent; the server has its time to answer."""
-        self.request_sent = True
         if self.watch is not None:
             self.watch.sent_at = trio.current_time()
         if self.pace.head != math.inf:
             self.expect_by(trio.current_time() + self.pace.head, _HEAD)
-
-    @property
-    def idle_seconds(self) -> float:
-        """How long the connection may rest after the exchange: less when the server says that it will."""
-        idle = self.config.idle_seconds
-        if self.head is not None and (said := self.head.headers.by_name.get(b"keep-alive")) is not None:
-            return min(idle, _kept_for(said))
-        return idle
 
     @property
     def first_dial(self) -> DialTimes | None:
@@ -165,6 +169,23 @@ class Link(PacedConnection):
 
     # -- the exchange under way ------------------------------------------------------------------------------
 
+    def send_now(self, plan: RequestPlan, request: wire.PreparedRequest) -> bool:
+        """Begin an exchange, and send its request as far as that goes without waiting.
+
+        Returns, raises: as `begin_send`.
+        """
+        self.begin_exchange(plan)
+        data = self.wire.send_prepared(request)
+        try:
+            taken = self.transport.begin_send(data)
+        except BaseException:
+            self.wire.send_failed()
+            raise
+        self.sending = True
+        if taken:
+            self.bytes_sent = len(data)
+        return taken
+
     def begin_exchange(self, plan: RequestPlan) -> None:
         """Note that a request is about to be sent."""
         self.exchanges += 1
@@ -172,13 +193,28 @@ class Link(PacedConnection):
         self.pace = plan.settings.pace
         self.head = self.content = None
         self.bytes_sent = 0
-        self.sending = self.request_sent = False
+        self.sending = False
         self.first_byte_at = 0.0
         if self.interim:
             self.interim = ()
         if self._used:
             self._used = False
             self.receive_pace = self.send_pace = None
+
+    def take_head(self, head: wire.ResponseHead, content: bytes | None) -> None:
+        """Note the head of the final response, and what it says about content and connection."""
+        self.receive_deadline = math.inf
+        self.head = head
+        self.content = content
+        self.framing = head.framing
+        if head is self._judged:
+            return  # a server that repeats itself says the same again
+        self._judged = head
+        fields = head.headers.by_name
+        self.coding = fields.get(b"content-encoding")
+        said = fields.get(b"keep-alive")
+        idle = self.config.idle_seconds
+        self.idle_seconds = idle if said is None else min(idle, _kept_for(said))
 
     def begin_send(self, data: bytes) -> bool:
         """Hand over bytes of the request as far as that goes without waiting.
@@ -277,9 +313,11 @@ class Owner(Protocol):
     Attributes:
       closed: no link is lent any more, and those that were have been closed.
       watch: who looks on.
+      now: tells the time on trio's clock.
     """
 
     closed: bool
+    now: Callable[[], float]
     watch: Watch
 
     def take(self, plan: RequestPlan) -> Link | None:
@@ -288,8 +326,12 @@ class Owner(Protocol):
     async def lease(self, plan: RequestPlan) -> Link:
         """Return a link for the request; it belongs to the caller until `give_back` or `discard`."""
 
-    def give_back(self, link: Link) -> None:
-        """Take back a link that is fit for another exchange. No checkpoint."""
+    def give_back(self, link: Link, now: float | None = None) -> None:
+        """Take back a link that is fit for another exchange. No checkpoint.
+
+        Args:
+          now: the time on trio's clock, if it is known.
+        """
 
     async def discard(self, link: Link, because: str, error: BaseException | None = None) -> None:
         """Take back a link that is not, and close it. Not a checkpoint on sockets; never waits for the peer.

@@ -17,13 +17,13 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 
 from trio_http._errors import ConnectFailed, PoolClosed, RequestFacts
 from trio_http.connection import Ticker
-from trio_http.transport import Transport
+from trio_http.transport import EdgePoll, Transport
 
 from ._config import ClientConfig, ClientStatistics
 from ._connect import DialTimes
@@ -35,6 +35,10 @@ from ._request import RequestPlan
 from ._watch import Watch
 
 logger = logging.getLogger("trio_http.client")
+
+# With so many exchanges under way, their connections wait through one epoll of ours. Measured: it saves a tenth
+# of an exchange's time at 16 tasks and a sixth at 256, and costs a fifth with a single one.
+_MANY: Final = 12
 
 
 class _Request(Waiter):
@@ -70,6 +74,7 @@ class Pool:
     Attributes:
       closed: `close` was called.
       watch: who looks on.
+      now: tells the time on trio's clock.
       ledger: the books; to be read.
     """
 
@@ -83,6 +88,8 @@ class Pool:
         self._dials: dict[_Slot, trio.CancelScope] = {}
         self._warming: dict[_Slot, Callable[[Exception | None], None]] = {}
         self._nursery: trio.Nursery | None = None
+        self._poll: EdgePoll | None = None
+        self.now: Callable[[], float] = trio.current_time
 
     async def run(self, ready: trio.Event) -> None:
         """Be the task that dials and expires, until cancelled. Call `close` before that.
@@ -92,6 +99,7 @@ class Pool:
 
         Cancellation: the tasks in here end. What they were dialing is closed.
         """
+        self.now = trio.lowlevel.current_clock().current_time  # asked for in each exchange
         async with trio.open_nursery() as self._nursery:
             ready.set()
             self._nursery.start_soon(self._ticker.run)
@@ -134,6 +142,8 @@ class Pool:
             assert link is not None
             link.receive_deadline = math.inf
             if not link.transport.is_stale():
+                if not link.attached and ledger.leased >= _MANY:
+                    self._attach(link)
                 return link
             self._close_unused(link, "closed by the server")
             self._carry_out(ledger.close(slot))
@@ -222,7 +232,7 @@ class Pool:
         self._carry_out(self.ledger.close_idle(plan.route))
         return not self.closed
 
-    def give_back(self, link: Link) -> None:
+    def give_back(self, link: Link, now: float | None = None) -> None:
         """See `Owner.give_back`."""
         if link.watch is not None:
             link.tell_end("kept", "response complete")
@@ -236,7 +246,7 @@ class Pool:
             return
         orders = self.ledger.give_back(slot)
         if slot.state is State.IDLE:
-            link.rest_until(trio.current_time() + link.idle_seconds)
+            link.rest_until((link.now() if now is None else now) + link.idle_seconds)
         if orders:
             self._carry_out(orders)
 
@@ -280,6 +290,15 @@ class Pool:
         link.lift_limits()
         self._tell_closed(link, because)
         self._finish_soon(link.transport)
+
+    def _attach(self, link: Link) -> None:
+        """Let a connection wait through the pool's epoll from now on, where that can be."""
+        link.attached = True
+        if self._poll is None:
+            assert self._nursery is not None
+            self._poll = EdgePoll()
+            self._nursery.start_soon(self._poll.run)
+        link.transport.attach(self._poll)
 
     def _finish_soon(self, transport: Transport) -> None:
         """Close a transport; what is left to do on a foreign stream is done in a task."""
@@ -342,6 +361,8 @@ class Pool:
             return
         link = slot.connection = Link(transport, self._config, self._ticker)
         link.slot = slot
+        if self.ledger.leased >= _MANY:
+            self._attach(link)
         link.dial = times
         link.record = record
         link.on_expiry = functools.partial(self._expire, link)

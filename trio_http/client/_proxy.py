@@ -20,7 +20,7 @@ from trio_http._errors import InvalidRequest
 from trio_http.messages import FieldsInput, as_wire_headers
 
 from ._origin import Origin
-from ._url import _ABSOLUTE, _AUTHORITY, _host_of
+from ._url import _ABSOLUTE, _AUTHORITY, _host_of, masked
 
 ProxyScheme: TypeAlias = Literal["http", "https", "socks5", "socks5h"]
 
@@ -225,18 +225,6 @@ class Proxy:
         if self.authorization is None:
             return list(self.headers)
         return [*self.headers, (b"Proxy-Authorization", self.authorization)]
-
-
-def masked(url: str) -> str:
-    """Return a URL as it may stand in an error's text: cut, and without what might be a password.
-
-    Whatever stands before the last ``@`` counts as one, for in a malformed URL a password may hold anything.
-    """
-    before, at, after = url.rpartition("@")
-    if at:
-        scheme, slashes, _ = before.partition("://")
-        url = f"{scheme}://***@{after}" if slashes and scheme.isalnum() else f"***@{after}"
-    return url if len(url) <= 100 else f"{url[:100]}..."
 
 
 def _credentials_of(userinfo: str, shown: str) -> tuple[str, str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Unpack
 
-import trio
-
 from ._config import ClientConfig
 from ._exchange import begin
 from ._flow import Flow
@@ -109,9 +107,10 @@ class Requester:
         server may have acted.
         """
         plan = self._planner.plan(method, url, **options)
-        asked_at = trio.current_time()
+        owner = self._owner
         if plan.is_plain and self._flow.is_plain:
-            return await whole(await begin(self._owner, plan, asked_at), self._owner, asked_at)
+            asked_at = owner.now()
+            return await whole(await begin(owner, plan, asked_at), owner, asked_at)
         answer = await self._flow.answer(plan)
         return await answer.whole()
 

@@ -32,6 +32,9 @@ from ._timings import Timings, timings_of
 _DISCARDED_BYTES: Final = 64 * 1024
 
 
+_NO_TRAILERS: Final = Headers()
+
+
 class ReceivedResponse(Response):
     """A `Response` that a client received.
 
@@ -54,11 +57,12 @@ class ReceivedResponse(Response):
         self.reason = head.reason.decode("latin-1")
         self.headers = Headers._wrap(head.headers)
         self.content = content
-        self.trailers = Headers._wrap(link.wire.trailers)
+        self.trailers = _NO_TRAILERS  # what came with its head has none
         self.url = plan.destination.url
         self.history: tuple[ReceivedResponse, ...] = ()
         self.interim = link.interim
-        self._moments = asked_at, link.leased_at, link.first_byte_at, now, link.first_dial
+        dial = link.dial if link.exchanges == 1 else None
+        self._moments = asked_at, link.leased_at, link.first_byte_at, now, dial
 
     @property
     def timings(self) -> Timings:
@@ -231,12 +235,13 @@ class ResponseBody(MessageBody):
         self._released = True
         await self._owner.discard(self._link, because, error)
 
-    async def leave(self, *, reuse: bool) -> None:
+    async def leave(self, *, reuse: bool, error: BaseException | None = None) -> None:
         """End the use of the body; the link goes back if nothing has to be waited for, and is closed
         otherwise.
 
         Args:
           reuse: False closes the link if the body was not read to its end.
+          error: what goes through the block, when that is why.
 
         Cancellation: not affected.
         """
@@ -248,7 +253,7 @@ class ResponseBody(MessageBody):
             self._released = True
             self._owner.give_back(self._link)
         else:
-            await self._discard("body not read" if reuse else "cancelled")
+            await self._discard("body not read" if reuse else "cancelled", None if reuse else error)
 
     def _rest_is_here(self) -> bool:
         """Use up what is left of the body, without waiting; tell whether that was all."""
@@ -416,18 +421,18 @@ async def whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResponse:
     Raises and cancellation: as `Answer.whole`.
     """
     content = link.content
-    if content is None or _decoder_of(link) is not None:
+    if content is None or link.coding is not None:
         return await _read_whole(link, owner, asked_at)
     if len(content) > link.config.max_content_bytes:
         error = too_large(link, link.config.max_content_bytes)
         await owner.discard(link, *ending(error))
         raise error
-    now = trio.current_time()
+    now = link.now()
     if link.watch is not None:
         link.watch.response_bytes = len(content)
     response = ReceivedResponse(link, content, asked_at, now)
     if link.begin_next_cycle():
-        owner.give_back(link)
+        owner.give_back(link, now)
     else:
         await owner.discard(link, "last exchange")
     return response
@@ -459,13 +464,11 @@ def too_large(link: Link, limit: int) -> ContentTooLarge:
 
 def _decoder_of(link: Link) -> ContentDecoder | None:
     """Return what undoes the content codings of a response; None when nothing is to be undone."""
-    head, plan = link.head, link.plan
-    assert head is not None
+    plan = link.plan
     assert plan is not None
-    coding = head.headers.by_name.get(b"content-encoding")
-    if coding is None or not plan.settings.decode:
+    if link.coding is None or not plan.settings.decode:
         return None
-    return decoder_for(coding)
+    return decoder_for(link.coding)
 
 
 class StreamedResponse:

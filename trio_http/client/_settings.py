@@ -30,7 +30,8 @@ class RequestSettings:
       pace: how the server has to keep up.
       propagate_deadline: the server is told how much time is left.
       on_interim: is called with each interim response as it comes.
-      report: is called at the end of each exchange, however it ended.
+      report: is called at the end of each exchange, however it ended. If it raises an `Exception`, that is
+        logged.
     """
 
     pace: ClientPace

@@ -6,6 +6,12 @@ remain, which on Windows see a part of the system's store, and on macOS whatever
 Elsewhere the system's store is a file that OpenSSL reads. There ``truststore`` would read that file anew in
 each handshake, at 35–45 ms of standing still (measured with 0.10 on Debian), so it is not used.
 
+*Resumed sessions* save a round trip in TLS 1.2. In TLS 1.3 they save none, but a fifth of the client's work
+and two thirds of the server's: 0.65 instead of 0.84 ms, and 0.40 instead of 1.19 ms, with a key of RSA
+(measured on two cores with OpenSSL 3.0). What they cost is that the certificate, sound when the session began,
+is not verified again, and that one who watches can tell two connections of the same client (RFC 8446 appendix
+C.4). So they are off unless asked for. Pins are compared in any case.
+
 *Keys for a look at the traffic*: the file that SSLKEYLOGFILE names is written, as by every context that
 `ssl.create_default_context` makes.
 """
@@ -33,6 +39,9 @@ SSLContextInput: TypeAlias = "ssl.SSLContext | Callable[[Origin], ssl.SSLContext
 
 #: Where ``truststore`` does more than Python's own `ssl`.
 _NATIVE_STORES: Final = frozenset({"win32", "darwin"})
+
+#: Of how many servers the last session is kept, at some tens of kB each. Arbitrary.
+_MAX_SESSIONS: Final = 100
 
 # Where the certificates lie on systems whose Python was built elsewhere, with other paths in its OpenSSL.
 _BUNDLES: Final = (
@@ -150,6 +159,8 @@ class TLSSettings:
         verifies; one of several. Either the SHA-256 of the certificate, as 64 hexadecimal digits with or
         without colons; or that of its public key, which outlives the certificate, as ``sha256//`` and Base64
         (the form of curl's ``--pinnedpubkey``; RFC 7469 §2.4 has the same digest).
+      resume_sessions: begin a connection with the session of the last one to the same server. Not where
+        ``truststore`` judges, for it must see the certificate each time.
 
     Raises:
       TypeError: a context is none for clients.
@@ -162,9 +173,13 @@ class TLSSettings:
         ssl_context: SSLContextInput = None,
         tls_names: Mapping[str, str] | None = None,
         pinned_certificates: Mapping[str, str | Iterable[str]] | None = None,
+        resume_sessions: bool = False,
     ) -> None:
         self._given = ssl_context if ssl_context is None or callable(ssl_context) else _checked(ssl_context)
         self._own: ssl.SSLContext | None = None
+        self._resumes = resume_sessions
+        # The last connection of each, for its session grows: TLS 1.3 sends tickets after the handshake.
+        self._last: dict[tuple[ssl.SSLContext, str, str, int], ssl.SSLObject] = {}
         self._names = {_plain(host): name for host, name in (tls_names or {}).items()}
         self._pins: dict[str, dict[bytes, str]] = {}
         for host, given in (pinned_certificates or {}).items():
@@ -259,9 +274,15 @@ class TLSSettings:
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
+            name = self.name_for(origin)
+            key = context, name, origin.host, origin.port
             transport = await tls_over(
-                stream, context, server_hostname=self.name_for(origin), leftover=leftover
+                stream, context, server_hostname=name, leftover=leftover, session=self._session(key)
             )
+            if self._resumes and type(context) is ssl.SSLContext and isinstance(transport.tls, ssl.SSLObject):
+                self._last[key] = transport.tls
+                if len(self._last) > _MAX_SESSIONS:
+                    del self._last[next(iter(self._last))]
         try:
             self.check(origin, transport.tls)
         except BaseException:
@@ -270,6 +291,11 @@ class TLSSettings:
         if times is not None:
             times.secured = trio.current_time()
         return transport
+
+    def _session(self, key: tuple[ssl.SSLContext, str, str, int]) -> ssl.SSLSession | None:
+        """Return the session to resume, which is given out once; None when there is none."""
+        last = self._last.pop(key, None)
+        return None if last is None else last.session
 
 
 def _plain(host: str) -> str:

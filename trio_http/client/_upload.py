@@ -66,6 +66,8 @@ class Upload:
 
         Cancellation: the message is left unfinished, and the connection can only be closed after the
         response."""
+        if self._link.wire.our_state is wire.ERROR:
+            return  # the connection broke under the head; what the server said before that is being read
         if self._plan.expects:
             with trio.move_on_after(self._link.config.expect_seconds):
                 await self.go_ahead.wait()

@@ -191,6 +191,25 @@ def _text_of(name: str, value: object) -> str:
 
 
 def _shown(url: str) -> str:
-    """Return a URL as it may stand in an error's text: cut, and without a password."""
-    url = re.sub(r"//[^/?]*@", "//***@", url)
-    return repr(url if len(url) <= 100 else f"{url[:100]}...")
+    """Return a URL as it may stand in an error's text: cut, and without what might be a password."""
+    match = _ABSOLUTE.fullmatch(url)
+    authority = "" if match is None else match.group(2)
+    if not authority or "@" in authority or _AUTHORITY.fullmatch(authority) is None:
+        return repr(masked(url))
+    return repr(_cut(url))  # an @ in here is one of the path or the query
+
+
+def masked(url: str) -> str:
+    """Return a URL as it may stand in an error's text: cut, and without what might be a password.
+
+    Whatever stands before the last ``@`` counts as one, for in a malformed URL a password may hold anything.
+    """
+    before, at, after = url.rpartition("@")
+    if at:
+        scheme, slashes, _ = before.partition("://")
+        url = f"{scheme}://***@{after}" if slashes and scheme.isalnum() else f"***@{after}"
+    return _cut(url)
+
+
+def _cut(url: str) -> str:
+    return url if len(url) <= 100 else f"{url[:100]}..."

@@ -7,6 +7,7 @@ whatever ends it: the return of its connection, its close, or the failure to get
 from __future__ import annotations
 
 import itertools
+import logging
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -31,6 +32,8 @@ from ._connect import DialTimes
 from ._request import RequestPlan
 from ._route import Route
 from ._settings import Report
+
+logger = logging.getLogger("trio_http.client")
 
 
 class Watch:
@@ -126,7 +129,11 @@ class RequestWatch:
         """Tell of the end of an exchange."""
         self._instruments.exchange_finished(record)
         if self._report is not None:
-            self._report(record)
+            try:
+                self._report(record)
+            except Exception:
+                # Whoever tells is about to release a connection, perhaps because of a cancel.
+                logger.exception("the `report` of a request failed: %r", self._report)
 
 
 class ExchangeWatch:
@@ -190,7 +197,12 @@ class ExchangeWatch:
         """
         if error is not None:
             self.error = error
-        begun = link.plan is self._plan
+        # Given back in spite of an error: before the wire was called. What the link tells is of the exchange
+        # before, whose plan may be the same.
+        untouched = fate == "kept" and self.error is not None
+        if untouched:
+            because = "nothing was sent"
+        begun = link.plan is self._plan and not untouched
         head: wire.ResponseHead | None = link.head if begun else None
         facts: dict[str, Any] = {
             "connection": link.record,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import ssl
 from collections.abc import AsyncIterator
 from typing import Final, Unpack
 
@@ -12,6 +13,7 @@ import trio
 from trio_http.client import Client, ClientOptions
 from trio_http.messages import FieldsInput
 from trio_http.server import Handler, ServerConfig, check_handler, serve_connection
+from trio_http.transport import StreamTransport, Transport
 
 from ._streams import MemoryStream, memory_pair
 
@@ -39,18 +41,44 @@ class _Servers:
                 self.ready.set()
                 await trio.sleep_forever()
 
-    async def dial(self, host: str, port: int, scheme: str) -> trio.abc.Stream:
-        if scheme != "http":
-            raise ValueError(f"there is no {scheme} in memory: use http URLs, or relative ones")
+    async def dial(self, host: str, port: int, scheme: str) -> Transport:
         await trio.lowlevel.checkpoint()
         assert self._nursery is not None
-        ours, theirs = memory_pair(_BUFFER_BYTES)
+        ours, theirs = (_transport(stream, scheme) for stream in memory_pair(_BUFFER_BYTES))
         # In the context of the block: a server knows nothing of its client's context variables.
         self._context.run(self._nursery.start_soon, self._serve, theirs)
         return ours
 
-    async def _serve(self, stream: MemoryStream) -> None:
-        await serve_connection(self._handler, stream, config=self._config)
+    async def _serve(self, transport: Transport) -> None:
+        await serve_connection(self._handler, transport, config=self._config)
+
+
+class _SaidToBeTLS(ssl.SSLObject):
+    """The facts of a TLS session that there is not: the connection counts as secure, and nothing is known of
+    it.
+    """
+
+    def __init__(self) -> None:
+        """Make it without a context, which `ssl.SSLObject` does not allow."""
+
+    def version(self) -> None:
+        return None
+
+    def cipher(self) -> None:
+        return None
+
+    def selected_alpn_protocol(self) -> None:
+        return None
+
+    def getpeercert(self, binary_form: bool = False) -> None:
+        return None
+
+
+def _transport(stream: MemoryStream, scheme: str) -> Transport:
+    transport = StreamTransport(stream)
+    if scheme == "https":
+        transport.tls = _SaidToBeTLS()
+    return transport
 
 
 @contextlib.asynccontextmanager
@@ -70,9 +98,11 @@ async def open_client(
             assert (await client.get("/hello/you")).text == "hello you\\n"
 
     Client and server are the real ones, with all that lies between them: framing, keep-alive, limits,
-    back-pressure. The handler behaves as on any server: its errors are logged and answered with 500, and
-    never reach the block. An exception of the block comes out as it is. When the block ends, handlers that
-    still run are cancelled.
+    back-pressure. There is no TLS, but https URLs lead to the handler too, and on both sides such a
+    connection counts as secure: ``request.url`` says https, and cookies with the attribute Secure are sent.
+    The handler behaves as on any server: its errors are logged and answered with 500, and never reach the
+    block. An exception of the block comes out as it is. When the block ends, handlers that still run are
+    cancelled.
 
     Args:
       handler: answers the requests.

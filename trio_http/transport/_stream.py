@@ -24,8 +24,8 @@ class StreamTransport(Transport):
     For a `trio.SocketStream` take `SocketTransport` with its socket: it can do more, and faster.
 
     Addresses are known when a Trio socket lies beneath. `tls` is the stream itself when that is a
-    `trio.SSLStream`; `truncated` then tells, too, when one in its mode that is compatible with HTTPS has ended
-    without the peer's closure alert.
+    `trio.SSLStream`; `truncated` then tells, too, when one that is compatible with HTTPS has ended without
+    the peer's closure alert.
 
     Args:
       stream: a connected stream.
@@ -64,8 +64,8 @@ class StreamTransport(Transport):
 
     async def _ask_how_it_ended(self, stream: trio.abc.Stream) -> None:
         """Set `truncated` by whether the end of ``stream``, a `trio.SSLStream`, came with a closure alert."""
-        # Compatible with HTTPS, a stream that was cut says "end", once, as one that was closed does; but it is
-        # broken from then on, and says so to whoever asks again. Nothing is received for that. Not to be
+        # In its mode for HTTPS, a stream that was cut says "end", once, as one that was closed does; but it
+        # is broken from then on, and says so to whoever asks again. Nothing is received for that. Not to be
         # trusted in the meantime, for a cancel may come here; then this call's successor asks.
         self.truncated = True
         try:

@@ -100,6 +100,7 @@ class TLSTransport(SocketBase):
         server_side: bool,
         server_hostname: str | None,
         peername: Address | bytes = None,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         if context.check_hostname and not server_side and not server_hostname:
             # `wrap_bio`, unlike `wrap_socket`, would take this, and then verify no name at all.
@@ -109,7 +110,11 @@ class TLSTransport(SocketBase):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl: ssl.SSLObject = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
         )
         super().__init__(sock, peername)
         self.tls = self._ssl
@@ -134,6 +139,7 @@ class TLSTransport(SocketBase):
         server_side: bool = False,
         server_hostname: str | None = None,
         peername: Address | bytes = None,
+        session: ssl.SSLSession | None = None,
     ) -> Self:
         """Make a TLS connection over a connected socket.
 
@@ -146,6 +152,8 @@ class TLSTransport(SocketBase):
           server_hostname: client only: the name or IP address to ask for (SNI) and to verify.
           peername: the peer's address as `accept` returned it, which saves a system call; None: ask the
             kernel.
+          session: client only: one to resume, of an earlier connection with the same context. The peer's
+            certificate is then not verified again.
 
         Returns:
           The transport, ready for use.
@@ -159,7 +167,7 @@ class TLSTransport(SocketBase):
         Cancellation: the socket is closed, without an alert.
         """
         try:
-            transport = cls(sock, context, server_side, server_hostname, peername)
+            transport = cls(sock, context, server_side, server_hostname, peername, session)
         except BaseException:
             sock.close()
             raise
@@ -224,7 +232,7 @@ class TLSTransport(SocketBase):
             except BlockingIOError:
                 continue
             if plaintext is not None:
-                return plaintext
+                return plaintext if len(plaintext) <= RECEIVE_BYTES else self._in_part(plaintext)
 
     def receive_nowait(self) -> bytes | None:
         """See `Transport.receive_nowait`."""
@@ -238,7 +246,7 @@ class TLSTransport(SocketBase):
             except BlockingIOError:
                 return None
             if plaintext is not None:
-                return plaintext
+                return self._in_part(plaintext)
 
     def is_stale(self) -> bool:
         """See `Transport.is_stale`."""
@@ -259,15 +267,21 @@ class TLSTransport(SocketBase):
     def _take_stored(self) -> bytes:
         """Return what needs no reading: bytes found earlier, then the end or error that came after them."""
         if self._stored:
-            # Never more than `RECEIVE_BYTES`: it came from one `recv`, and ciphertext is longer than its
-            # plaintext.
             stored, self._stored = self._stored, b""
-            return stored
+            return self._in_part(stored)
         if isinstance(self._ended, ssl.SSLError):
             raise trio.BrokenResourceError(
                 f"TLS with {self.peername!r} failed: {self._ended}"
             ) from self._ended
         return b""
+
+    def _in_part(self, plaintext: bytes) -> bytes:
+        """Return as much as one receive may; the rest is stored."""
+        # One receive's ciphertext may complete a record of which OpenSSL had taken in a part before.
+        if len(plaintext) > RECEIVE_BYTES:
+            self._stored = plaintext[RECEIVE_BYTES:]
+            return plaintext[:RECEIVE_BYTES]
+        return plaintext
 
     def _receive_ciphertext(self) -> bytes:
         """Return what the kernel has, b"" at end of file; raise `BlockingIOError` when there is nothing."""

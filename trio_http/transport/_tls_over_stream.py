@@ -66,6 +66,7 @@ async def tls_over(
     server_side: bool = False,
     server_hostname: str | None = None,
     leftover: bytes = b"",
+    session: ssl.SSLSession | None = None,
 ) -> Transport:
     """Make a TLS connection over anything that carries bytes.
 
@@ -79,6 +80,8 @@ async def tls_over(
       server_side: our role.
       server_hostname: client only: the name or IP address to ask for (SNI) and to verify.
       leftover: bytes of the TLS stream that were received already, any length.
+      session: client only: one to resume, of an earlier connection with the same context. The peer's
+        certificate is then not verified again.
 
     Returns:
       The transport, ready for use. Its `truncated` can be trusted: a peer that ends without a closure alert
@@ -102,7 +105,7 @@ async def tls_over(
         )
         if sock is not None:
             return await TLSTransport.handshake(
-                sock, context, server_side=server_side, server_hostname=server_hostname
+                sock, context, server_side=server_side, server_hostname=server_hostname, session=session
             )
     if isinstance(stream, Transport):
         inner = stream
@@ -111,7 +114,7 @@ async def tls_over(
     else:
         inner = StreamTransport(stream)
     try:
-        transport = TLSOverTransport(inner, context, server_side, server_hostname, leftover)
+        transport = TLSOverTransport(inner, context, server_side, server_hostname, leftover, session)
         await transport._shake_hands()
     except BaseException:
         # First a regular close, where that is possible: the alert that says why may be on its way to the
@@ -161,6 +164,7 @@ class TLSOverTransport(Transport):
         server_side: bool,
         server_hostname: str | None,
         leftover: bytes,
+        session: ssl.SSLSession | None = None,
     ) -> None:
         if context.check_hostname and not server_side and not server_hostname:
             # `wrap_bio`, unlike `wrap_socket`, would take this, and then verify no name at all.
@@ -170,7 +174,11 @@ class TLSOverTransport(Transport):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl: ssl.SSLObject = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
         )
         self._incoming.write(leftover)
         self.tls = self._ssl
