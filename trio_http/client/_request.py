@@ -124,6 +124,7 @@ class RequestPlan:
         expects: bool = False,
         trailers: TrailersInput | None = None,
         upgrade: tuple[str, ...] = (),
+        fresh: wire.MessageConnection | None = None,
     ) -> None:
         self.method = method
         self.destination = destination
@@ -144,7 +145,8 @@ class RequestPlan:
                 and not expects
                 and trailers is None
             ):
-                self.prepared = wire.prepare_request(method, target, headers, content)
+                fresh = fresh or wire.MessageConnection(wire.CLIENT)
+                self.prepared = fresh.prepare_request(method, target, headers, content)
             else:
                 wire.MessageConnection(wire.CLIENT).send_request(method, target, headers)
         except wire.LocalProtocolError as exc:
@@ -179,7 +181,7 @@ class RequestPlan:
             self.destination,
             self.route,
             self.target,
-            merged(self.headers, fields),
+            self.headers.merged(fields),
             self.content,
             self.settings,
             expects=self.expects,
@@ -229,8 +231,9 @@ class Planner:
         defaults = [(b"User-Agent", config.user_agent.encode("latin-1")), (b"Accept", b"*/*")]
         if config.decode:
             defaults.append((b"Accept-Encoding", accept_encoding()))
-        self._defaults = merged(wire.Headers(defaults), given)
+        self._defaults = wire.Headers(defaults).merged(given)
         self._proxy_for = proxy_for
+        self._fresh = wire.MessageConnection(wire.CLIENT)  # on which requests are prepared
         # One section for all plain requests to a host: what is derived from it is derived once.
         self._fields_for = functools.lru_cache(maxsize=256)(self._default_fields)
         # And one plan for all requests that are the same and ask for nothing.
@@ -287,9 +290,9 @@ class Planner:
             names = b", ".join(dict.fromkeys(name for name, _ in _as_fields(trailers).raw_items()))
             implied.append((b"Trailer", names))
         if implied:
-            fields = merged(merged(fields, wire.Headers(implied)), given)
+            fields = fields.merged(wire.Headers(implied)).merged(given)
         elif given:
-            fields = merged(fields, given)
+            fields = fields.merged(given)
         expects = fields.by_name.get(b"expect", b"").lower() == b"100-continue"
         if expects and body == b"":
             raise InvalidRequest("Expect: 100-continue without content to wait with (RFC 9110 §10.1.1)")
@@ -329,12 +332,12 @@ class Planner:
         else:
             route = Route.through(proxy, origin)
             if route.is_forwarded:
-                fields = merged(fields, wire.Headers(proxy.fields()))
+                fields = fields.merged(wire.Headers(proxy.fields()))
                 if target is None:
                     target = str(origin).encode("ascii") + destination.target
         if upgrade:
             protocols = ", ".join(upgrade)
-            fields = merged(fields, wire.Headers([("Connection", "Upgrade"), ("Upgrade", protocols)]))
+            fields = fields.merged(wire.Headers([("Connection", "Upgrade"), ("Upgrade", protocols)]))
         return RequestPlan(
             method,
             destination,
@@ -346,6 +349,7 @@ class Planner:
             expects=expects,
             trailers=trailers,
             upgrade=upgrade,
+            fresh=self._fresh,
         )
 
     def upgrading(self, url: URLInput, protocols: tuple[str, ...], **options: Any) -> RequestPlan:
@@ -383,14 +387,6 @@ class Planner:
         if self._defaults.get(b"host") is not None:
             return self._defaults
         return wire.Headers([(b"Host", host), *self._defaults.raw_items()])
-
-
-def merged(fields: wire.Headers, given: wire.Headers) -> wire.Headers:
-    """Return ``fields`` without the names that ``given`` has, and then ``given``."""
-    if not given:
-        return fields
-    pairs = [pair for pair in fields.raw_items() if pair[0].lower() not in given.by_name]
-    return wire.Headers([*pairs, *given.raw_items()])
 
 
 def _as_fields(given: FieldsInput | None) -> wire.Headers:

@@ -157,6 +157,32 @@ class Headers(Sequence[Pair]):
         wanted = as_bytes(name).lower()
         return [value for lower, value in self.items if lower == wanted]
 
+    def merged(self, other: Headers) -> Headers:
+        """Return these field lines without those whose names ``other`` has, and then all of ``other``."""
+        if not other.items:
+            return self
+        if not self.items:
+            return other
+        block, more = self.block, other.block
+        if (
+            block is None
+            or more is None
+            or (other.facts is not NO_FACTS and self.facts is not NO_FACTS)
+            or not self.by_name.keys().isdisjoint(other.by_name)
+        ):
+            kept = [pair for pair in self.raw_items() if pair[0].lower() not in other.by_name]
+            return Headers([*kept, *other.raw_items()])
+        # All was checked, no name is in both, and at most one of them says more than a length.
+        headers = object.__new__(Headers)
+        headers.items = self.items + other.items
+        headers.block = block + more
+        headers.facts = self.facts if other.facts is NO_FACTS else other.facts
+        headers.content_length = (
+            self.content_length if other.content_length is None else other.content_length
+        )
+        headers.lines = headers.joined = None
+        return headers
+
     def replaced(self, name: bytes, *values: bytes) -> Headers:
         """Return these field lines without those of ``name``, and with one for each of ``values`` at the end.
 
@@ -164,8 +190,8 @@ class Headers(Sequence[Pair]):
           name: as it shall be written; any case is removed.
         """
         lower = name.lower()
-        if lower not in self.by_name and not values:
-            return self
+        if lower not in self.by_name:
+            return self.merged(Headers([(name, value) for value in values]))
         kept = [pair for pair in self.raw_items() if pair[0].lower() != lower]
         return Headers([*kept, *((name, value) for value in values)])
 

@@ -276,6 +276,27 @@ class MessageConnection(Engine):
             return self._sent(self._give_request_head, method, target, headers)
         return self._sent(self._whole_request, method, target, headers, content)
 
+    def prepare_request(
+        self, method: bytes | str, target: bytes | str, headers: HeadersInput, content: bytes = b""
+    ) -> PreparedRequest:
+        """Check and write a whole request, for `send_prepared` of this connection or any other.
+
+        For a client that has begun no exchange; it is as if nothing had been done.
+
+        Args, Raises: as `send_request`.
+        """
+        if self._state is not START or len(self._buffer):
+            raise LocalProtocolError("an exchange was begun, and requests are prepared on a fresh connection")
+        fields = headers if type(headers) is Headers else Headers(headers)
+        try:
+            data = self.send_request(method, target, fields, content)
+            sent = self._request_method or b""
+            return PreparedRequest(sent, as_bytes(target), fields, content, data, self._state, self._plain)
+        finally:
+            self._state = START
+            self._writer = self._request_method = None
+            self._waiting_for_100 = False
+
     def send_prepared(self, request: PreparedRequest) -> bytes:
         """Return a prepared request to send, whole.
 
@@ -426,20 +447,8 @@ class MessageConnection(Engine):
 def prepare_request(
     method: bytes | str, target: bytes | str, headers: HeadersInput, content: bytes = b""
 ) -> PreparedRequest:
-    """Check and write a whole request, for `MessageConnection.send_prepared`.
-
-    Args: as `MessageConnection.send_request`.
-
-    Raises:
-      LocalProtocolError: it may not be sent.
-    """
-    connection = MessageConnection(CLIENT)
-    fields = headers if type(headers) is Headers else Headers(headers)
-    data = connection.send_request(method, target, fields, content)
-    method = connection._request_method or b""
-    return PreparedRequest(
-        method, as_bytes(target), fields, content, data, connection._state, connection._plain
-    )
+    """Check and write a whole request, as `MessageConnection.prepare_request`."""
+    return MessageConnection(CLIENT).prepare_request(method, target, headers, content)
 
 
 def _is_interim(status_code: object) -> bool:

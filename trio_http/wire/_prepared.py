@@ -7,7 +7,7 @@ from ._state import JointState
 
 
 class PreparedRequest:
-    """A whole request, ready for any connection; made by `prepare_request`.
+    """A whole request, ready for any connection; made by `MessageConnection.prepare_request`.
 
     Programs ask for the same things again and again. What a request is made of is then checked once, and
     sending it costs a look at the state.
