@@ -234,21 +234,25 @@ class Pool:
 
     def give_back(self, link: Link, now: float | None = None) -> None:
         """See `Owner.give_back`."""
-        if link.watch is not None:
-            link.tell_end("kept", "response complete")
+        # Who looks on is told last: nothing that they do must keep the connection from its place.
+        watched = link.watch is not None
         slot: _Slot = link.slot
         if slot.state is State.CLOSED:
-            return  # with the pool; the transport too
-        if slot.place.waiters and link.transport.is_stale():
+            pass  # with the pool; the transport too
+        elif slot.place.waiters and link.transport.is_stale():
             # It would go to the next waiter at once, who takes what is here already for its answer.
+            watched = False
+            link.tell_end("kept", "response complete")
             self._close_unused(link, "closed by the server")
             self._carry_out(self.ledger.close(slot))
-            return
-        orders = self.ledger.give_back(slot)
-        if slot.state is State.IDLE:
-            link.rest_until((link.now() if now is None else now) + link.idle_seconds)
-        if orders:
-            self._carry_out(orders)
+        else:
+            orders = self.ledger.give_back(slot)
+            if slot.state is State.IDLE:
+                link.rest_until((link.now() if now is None else now) + link.idle_seconds)
+            if orders:
+                self._carry_out(orders)
+        if watched:
+            link.tell_end("kept", "response complete")
 
     async def discard(self, link: Link, because: str, error: BaseException | None = None) -> None:
         """See `Owner.discard`.
@@ -257,9 +261,9 @@ class Pool:
         """
         link.transport.close()
         link.lift_limits()
+        self._carry_out(self.ledger.close(link.slot))
         link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
         self._tell_closed(link, because)
-        self._carry_out(self.ledger.close(link.slot))
         await link.transport.aclose_forcefully()
 
     # -- carrying out ----------------------------------------------------------------------------------------
