@@ -400,3 +400,31 @@ def test_who_wants_an_echo_from_another_server_is_told_of_the_refusal(demo_url: 
         stdout, stderr = client.communicate(timeout=SECONDS)
     assert (client.returncode, stdout) == (1, "")
     assert stderr.startswith("refused: Response(")
+
+
+def test_the_reverse_proxy_passes_both_directions_on(demo_url: str) -> None:
+    with example("reverse_proxy.py", demo_url, "--port", "0") as proxy:
+        line = first_lines(proxy, "leads to")[-1]
+        found = re.search(r":(\d+) leads to", line)
+        assert found is not None
+        connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=SECONDS)
+        connection.request("GET", "/", headers={"accept-encoding": "gzip"})
+        response = connection.getresponse()
+        assert (response.status, b"<form" in response.read()) == (200, True)
+        connection.request("POST", "/echo", body=iter([b"one", b"two"]), encode_chunked=True)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"onetwo")
+        connection.close()
+
+
+def test_the_reverse_proxy_answers_for_a_server_that_is_not_there() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and never listens
+        upstream = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        with example("reverse_proxy.py", upstream, "--port", "0") as proxy:
+            found = re.search(r":(\d+) leads to", first_lines(proxy, "leads to")[-1])
+            assert found is not None
+            connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=SECONDS)
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 502
+            connection.close()

@@ -54,6 +54,15 @@ async def test_what_a_load_script_claims_of_our_server_holds(
     assert "\n- holds: " in output
 
 
+async def test_what_the_soak_claims_of_our_client_holds() -> None:
+    command = [sys.executable, str(FOLDER / "client_soak.py"), "--quick", "--seed", "1"]
+    done = await run(command, seconds=SECONDS)
+    output = done.stdout.decode()
+    assert done.returncode == 0, output + done.stderr.decode()
+    assert "\nseed 1\n" in output
+    assert output.count("\n- holds: ") == 10
+
+
 @pytest.mark.parametrize("script", ["stalled", "disconnect"])
 async def test_a_peer_that_does_not_hold_is_a_figure_and_no_failure(script: str) -> None:
     command = [sys.executable, str(FOLDER / f"{script}.py"), "--quick", "--server", "hypercorn"]
@@ -116,6 +125,102 @@ async def test_pipelined_answers_in_another_order_are_found(load_module: Import)
             assert await pipeline.batch(sock, 0, 20) == "answer 5 is 200 b'6\\n'"
 
     await judged(swapped, judge)
+
+
+async def soaked(
+    load_module: Import,
+    handler: Callable[[trio_http.Request], Awaitable[trio_http.Response]],
+    requests: int = 100,
+) -> list[str]:
+    """What the client's soak finds wrong with a server of ours in place of its peer."""
+    load_module("_load")
+    module = load_module("client_soak")
+    wrong: list[str] = []
+
+    async def judge(port: int) -> None:
+        async def dial(*_: object) -> trio.SocketStream:
+            return await trio.open_tcp_stream("127.0.0.1", port)  # of four addresses, this server has one
+
+        async with module.open_client(dial) as client:
+            soak = module.Soak(client, port, 1)
+            await soak.run(requests, tasks=20)
+            wrong.extend(soak.wrong)
+
+    await judged(handler, judge)
+    return wrong
+
+
+async def test_an_answer_to_another_request_is_found_by_the_soak(load_module: Import) -> None:
+    async def of_another(request: trio_http.Request) -> trio_http.Response:
+        await request.read()
+        number = int(request.path[1:]) + 1
+        return trio_http.Response(200, headers={"X-Id": str(number), "X-Received": "0/00000000"})
+
+    wrong = await soaked(load_module, of_another)
+    assert len(wrong) >= 10
+    assert all(" and was told (200, " in line for line in wrong)
+
+
+async def test_a_content_of_another_answer_is_found_by_the_soak(load_module: Import) -> None:
+    peer = load_module("_peer")
+
+    async def of_another(request: trio_http.Request) -> trio_http.Response:
+        number = int(request.path[1:])
+        plan = peer.make_plan(1, number)
+        sent = await request.read()
+        received = "early" if plan.kind == "early" else peer.checksum(sent).decode()
+        headers = {"X-Id": str(number), "X-Received": received}
+        return trio_http.Response(200, content=peer.content_of(number ^ 1, plan.length), headers=headers)
+
+    wrong = await soaked(load_module, of_another)
+    assert len(wrong) >= 10
+    assert all(" bytes, of " in line or "trailers of another" in line for line in wrong)
+
+
+async def test_a_request_that_fails_though_the_peer_answers_well_is_found_by_the_soak(
+    load_module: Import,
+) -> None:
+    async def broken(request: trio_http.Request) -> trio_http.Response:
+        async with request.stream_response(200, headers={"Content-Length": "5"}):
+            raise ValueError("breaks off")
+
+    with_log = await soaked(load_module, broken)
+    assert with_log
+    assert all("failed: ResponseIncomplete" in line or "told" in line for line in with_log)
+
+
+async def test_a_pool_that_has_lost_a_connection_is_found_by_the_soak(load_module: Import) -> None:
+    load_module("_load")
+    module = load_module("client_soak")
+    held: list[trio_http.Request] = []
+    all_here = trio.Event()
+
+    async def hold(request: trio_http.Request) -> trio_http.Response:
+        held.append(request)
+        if len(held) >= 3:
+            all_here.set()
+        await all_here.wait()
+        return trio_http.Response(200, content=b"held")
+
+    async def judge(port: int) -> None:
+        async def dial(*_: object) -> trio.SocketStream:
+            return await trio.open_tcp_stream("127.0.0.1", port)
+
+        for most, whole in ((2, False), (3, True)):
+            held.clear()
+            async with trio_http.Client(max_connections=most, dial=dial) as client:
+                seconds = 30.0 if whole else 0.3
+                assert await module.hold_all(client, port, 3, seconds=seconds) is whole
+
+    await judged(hold, judge)
+
+
+def test_the_soaks_peer_does_the_same_with_a_number_again(load_module: Import) -> None:
+    peer = load_module("_peer")
+    plans = [peer.make_plan(5, number) for number in range(2000)]
+    assert plans == [peer.make_plan(5, number) for number in range(2000)]
+    assert plans != [peer.make_plan(6, number) for number in range(2000)]
+    assert {plan.kind for plan in plans} == set(peer.SOUND) | set(peer.UNSOUND)
 
 
 def test_a_claim_that_does_not_hold_is_the_exit_status(

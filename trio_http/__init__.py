@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     from .client import Cookie as Cookie
     from .client import CookieJar as CookieJar
     from .client import DigestAuth as DigestAuth
+    from .client import Download as Download
     from .client import EnvironmentProxies as EnvironmentProxies
     from .client import InterimResponse as InterimResponse
     from .client import Multipart as Multipart
     from .client import NetrcAuth as NetrcAuth
     from .client import Origin as Origin
     from .client import PoolCounts as PoolCounts
+    from .client import Progress as Progress
     from .client import Proxy as Proxy
     from .client import ProxyFailed as ProxyFailed
     from .client import ProxyRefused as ProxyRefused
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from .client import StreamedResponse as StreamedResponse
     from .client import Timings as Timings
     from .client import Upgrade as Upgrade
+    from .client import Validators as Validators
     from .client import challenges as challenges
     from .client import client_context as client_context
     from .client import race as race
@@ -79,6 +82,8 @@ if TYPE_CHECKING:
     from .instruments import ServerInstrument as ServerInstrument
     from .messages import ForwardedFacts as ForwardedFacts
     from .messages import Headers as Headers
+    from .messages import Lines as Lines
+    from .messages import LineTooLong as LineTooLong
     from .messages import MessageBody as MessageBody
     from .messages import Response as Response
     from .server import CancelReason as CancelReason
@@ -116,18 +121,18 @@ _HOMES: Final = {
         " ResponseInvalid StatusError TooManyRedirects UpgradeRefused"
     ),
     ".client": (
-        "Auth AuthRequest BasicAuth BearerAuth CertificateMismatch Challenge Client ClientConfig"
-        " ClientConnection ClientPace ClientStatistics Content ContentReader Cookie CookieJar"
-        " DigestAuth EnvironmentProxies InterimResponse Multipart NetrcAuth Origin PoolCounts Proxy"
-        " ProxyFailed ProxyRefused RaceFailed RateLimit RateLimitStatistics ReceivedResponse"
-        " ResponseBody Retry RetryBudget SOCKSRefused Sized StreamedResponse Timings Upgrade"
-        " challenges client_context race"
+        "Auth AuthRequest BasicAuth BearerAuth CertificateMismatch Challenge Client"
+        " ClientConfig ClientConnection ClientPace ClientStatistics Content ContentReader Cookie"
+        " CookieJar DigestAuth Download EnvironmentProxies InterimResponse Multipart NetrcAuth"
+        " Origin PoolCounts Progress Proxy ProxyFailed ProxyRefused RaceFailed RateLimit"
+        " RateLimitStatistics ReceivedResponse ResponseBody Retry RetryBudget SOCKSRefused Sized"
+        " StreamedResponse Timings Upgrade Validators challenges client_context race"
     ),
     ".instruments": (
         "AccessLog ClientCloseRecord ClientExchangeRecord ClientInstrument CloseRecord"
         " ConnectionRecord Counters DialRecord ExchangeRecord HarRecorder ServerInstrument"
     ),
-    ".messages": "ForwardedFacts Headers MessageBody Response",
+    ".messages": "ForwardedFacts Headers LineTooLong Lines MessageBody Response",
     ".server": (
         "CancelReason ConnectionInfo ConnectionSnapshot Handler Request RequestBody ResponseStream"
         " Server ServerConfig ServerRates ServerStatistics ServerTimes inherited_listener"
@@ -137,13 +142,32 @@ _HOMES: Final = {
     ".transport": "Networks by_server_name server_context",
     ".wire": "Leniency Limits",
 }
+# What users of other clients look for first.
+_ELSEWHERE: Final = {
+    **dict.fromkeys(
+        ("get", "post", "put", "patch", "delete", "head", "options", "request", "stream"),
+        "a client makes requests: `async with trio_http.Client() as client:`",
+    ),
+    **dict.fromkeys(("AsyncClient", "ClientSession", "Session", "Pool"), "it is called Client here"),
+    **dict.fromkeys(
+        ("Timeout", "ClientTimeout"), "time limits are cancel scopes, `with trio.fail_after(5): ...`"
+    ),
+    "HTTPStatusError": "it is called StatusError here",
+    "RequestError": "it is called RequestFailed here",
+    "TransportError": "it is called RequestFailed here",
+    "ConnectError": "it is called ConnectFailed here",
+    "TimeoutException": "a cancel scope's is trio.TooSlowError",
+}
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
-        raise AttributeError(f"module 'trio_http' has no attribute {name!r}")
+        hint = _ELSEWHERE.get(name)
+        raise AttributeError(
+            f"module 'trio_http' has no attribute {name!r}" + (f"; {hint}" if hint else ""), name=name
+        )
     value = getattr(import_module(home, __name__), name)
     globals()[name] = value
     return value

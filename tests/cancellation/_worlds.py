@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -352,8 +353,10 @@ class Scene:
       options: of the client.
       warm: how many connections the client has already.
       lands: functions in which a cancel has to come.
+      refusals: what may come of it when the client is closed meanwhile.
     """
 
+    refusals: tuple[type[Exception], ...] = (PoolClosed,)
     options: Mapping[str, Any] = {}
     warm: int = 1
     lands: Sequence[str] = ()
@@ -377,9 +380,10 @@ class Scene:
 class _Stage:
     """Where a scene is played: again and again, each time from its beginning."""
 
+    scene: Scene
+
     def __init__(self, make: Callable[[], Scene]) -> None:
         self._make = make
-        self.scene = make()
 
     @contextlib.asynccontextmanager
     async def network(self) -> AsyncIterator[Network]:
@@ -442,11 +446,11 @@ class _Steps(trio.abc.Instrument):
 async def close_at_every_step(make: Callable[[], Scene]) -> int:
     """Close the client after each step of a scene that another task plays.
 
-    After each run: the scene has come to its end, well or with `PoolClosed`, and not with anybody's cancel;
+    After each run: the scene has come to its end, well or with what it may be refused with, and not with anybody's cancel;
     every connection is closed, and the instruments were told the truth.
 
     Returns:
-      How many of the runs have ended with `PoolClosed`.
+      How many of the runs were refused.
     """
     stage = _Stage(make)
     refused = 0
@@ -459,14 +463,14 @@ async def close_at_every_step(make: Callable[[], Scene]) -> int:
             try:
                 await stage.scene.run(client)
                 outcome.append("well")
-            except PoolClosed:
+            except stage.scene.refusals:
                 outcome.append("refused")
             finally:
                 steps.reached.set()
 
         with repeatable_order(0), trio.fail_after(1000):
-            async with stage.network() as net, trio.open_nursery() as nursery:
-                async with stage.opened(net) as client:
+            async with stage.network() as net:
+                async with trio.open_nursery() as nursery, stage.opened(net) as client:
                     nursery.start_soon(play, client)
                     trio.lowlevel.add_instrument(steps)
                     await steps.reached.wait()
@@ -480,3 +484,11 @@ async def close_at_every_step(make: Callable[[], Scene]) -> int:
             assert outcome == ["well"], "left alone, the scene succeeds"
             return refused
     raise AssertionError("a count has no end")
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """See that the block leaves as many descriptors open as it found."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    assert sorted(os.listdir("/proc/self/fd")) == before

@@ -7,8 +7,9 @@ not, and no server takes half of a content for the whole.
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -107,7 +108,7 @@ class _ReceiveStream(_Echo):
     """Content from a stream: the body of another response, as a proxy sends it on."""
 
     warm = 2
-    lands = ("next_piece", "receive_some")
+    lands = ("next_piece", "_next_piece")
 
     def __init__(self) -> None:
         super().__init__(b"one two")
@@ -129,7 +130,7 @@ class _ReceiveStream(_Echo):
 class _Generator(_Echo):
     """Content from a generator with clean-up of its own, and a trailer section of what it came to."""
 
-    lands = ("pieces", "__anext__")
+    lands = ("pieces", "aclose")
 
     def __init__(self) -> None:
         super().__init__(b"one two")
@@ -238,11 +239,17 @@ IN_MEMORY = [_ReceiveStream, _Generator, _Compressed, _EarlyAnswer, _ExpectRace,
 FROM_DISK = [_Path, _File, _MultipartWithFiles]
 
 
+async def _in_this_thread(read: Callable[..., Any], *args: Any, abandon_on_cancel: bool = False) -> Any:
+    """Stand in for a thread, for which an autojump clock would not wait: cancelled before it, and not in it."""
+    await trio.lowlevel.checkpoint_if_cancelled()
+    result = read(*args)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    return result
+
+
 @pytest.fixture
-def path(tmp_path: Path, autojump_clock: MockClock) -> Path:
-    # Files are read in threads, for which the clock does not wait by itself. In seconds; a turn takes less
-    # than a hundredth of it.
-    autojump_clock.autojump_threshold = 0.05
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(trio.to_thread, "run_sync", _in_this_thread)
     file = tmp_path / "content.bin"
     file.write_bytes(BIG)
     return file
@@ -264,13 +271,13 @@ async def test_content_whose_client_is_closed_meanwhile_fails_with_that(
 
 @pytest.mark.parametrize("scene", FROM_DISK)
 async def test_files_that_are_cancelled_leave_nothing_behind(
-    scene: type[_Path | _File | _MultipartWithFiles], path: Path
+    scene: type[_Path | _File | _MultipartWithFiles], path: Path, autojump_clock: MockClock
 ) -> None:
     await sweep_scene(lambda: scene(path))
 
 
 @pytest.mark.parametrize("scene", FROM_DISK)
 async def test_files_whose_client_is_closed_meanwhile_fail_with_that(
-    scene: type[_Path | _File | _MultipartWithFiles], path: Path
+    scene: type[_Path | _File | _MultipartWithFiles], path: Path, autojump_clock: MockClock
 ) -> None:
     assert await close_at_every_step(lambda: scene(path)) > 0

@@ -7,8 +7,7 @@ takes all, and an abort is a reset. So what an answer that was cut looks like to
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import attrs
 import pytest
@@ -16,7 +15,7 @@ import trio
 import trio.lowlevel
 
 from tests.cancellation._worlds import CONFIG as QUIET
-from tests.cancellation._worlds import lands_in
+from tests.cancellation._worlds import lands_in, no_descriptor_left
 from tests.transport._peers import tcp_pair
 from trio_http import Request, Response, serve_tcp
 from trio_http.client import Client
@@ -25,14 +24,6 @@ from trio_http.testing import SweepReport, cancel_at_every_step
 from trio_http.transport import SocketTransport
 
 pytestmark = pytest.mark.interop
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """See that the block leaves as many descriptors open as it found."""
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield
-    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 # The client of these sends its FIN at once, and reads.

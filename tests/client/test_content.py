@@ -55,6 +55,26 @@ async def test_a_stream_has_no_length_can_be_sent_once_and_stays_open() -> None:
     await source.aclose()
 
 
+async def test_a_stream_that_can_also_read_itself_whole_is_a_stream_and_no_file() -> None:
+    """As the body of a response is, which a proxy sends on."""
+
+    class Body(trio.abc.ReceiveStream):
+        def __init__(self) -> None:
+            self.pieces = [b"one", b"two", b""]
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return self.pieces.pop(0)
+
+        async def read(self, limit: int) -> bytes:
+            raise AssertionError("read as a whole")
+
+        async def aclose(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    assert await sent(as_source(Body())) == (b"onetwo", None)
+
+
 async def test_an_async_iterable_has_no_length_and_its_empty_pieces_are_no_end() -> None:
     """C26: an async iterable is streamed up."""
     content = as_source(generated(b"ab", b"", bytearray(b"c"), memoryview(b"d"), b""))

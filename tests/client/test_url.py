@@ -132,3 +132,32 @@ def test_parameters_are_appended_to_the_query(url: str, params: dict[str, str], 
 def test_parameters_that_are_no_text_are_refused(params: object) -> None:
     with pytest.raises(InvalidRequest):
         form_encoded(params)  # type: ignore[arg-type]  # what is tested
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http:/user:secret@host",
+        "user:secret@host/",
+        "//user:secret@host/",
+        "http//user:secret@host/",
+        "ftp://user:secret@host/",
+        "http://user:sec/secret@host/",
+        "http://user:secret#@host/",
+        "http://user:secret@ho st/",
+        "http://secret@host:port/",
+        "http://user:secret@",
+        "http:///user:secret@host/",
+        "http://user:secret@[::1%25eth0]/",
+        "x" * 100 + ":secret@host/",
+    ],
+)
+def test_no_error_shows_what_might_be_a_password(url: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_url(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_at_sign_in_a_path_hides_nothing() -> None:
+    with pytest.raises(InvalidRequest, match=r"http://example\.org/a b@c"):
+        parse_url("http://example.org/a b@c")

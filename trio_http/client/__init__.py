@@ -12,6 +12,7 @@ from ._auth import BearerAuth as BearerAuth
 from ._challenge import Challenge as Challenge
 from ._challenge import challenges as challenges
 from ._client import Client as Client
+from ._conditions import Validators as Validators
 from ._config import ClientConfig as ClientConfig
 from ._config import ClientOptions as ClientOptions
 from ._config import ClientPace as ClientPace
@@ -25,6 +26,8 @@ from ._content_source import ContentReader as ContentReader
 from ._cookie_store import Cookie as Cookie
 from ._cookies import CookieJar as CookieJar
 from ._digest import DigestAuth as DigestAuth
+from ._download import Download as Download
+from ._download import Progress as Progress
 from ._interim import InterimResponse as InterimResponse
 from ._multipart import Multipart as Multipart
 from ._netrc import NetrcAuth as NetrcAuth

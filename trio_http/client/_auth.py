@@ -287,7 +287,7 @@ def _checked_token(token: str) -> str:
     if not TOKEN68.fullmatch(token):
         raise InvalidRequest(
             "the token has characters that a bearer token cannot have, expected letters, digits and -._~+/ "
-            "with = at the end only (RFC 6750 §2.1)"
+            "with = at the end only, and without the word Bearer (RFC 6750 §2.1)"
         )
     return token
 

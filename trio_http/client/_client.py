@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self, Unpack
+from typing import NoReturn, Self, Unpack
 
 import trio
 
@@ -93,6 +93,8 @@ class Client(Requester):
 
         Cancellation: the dials go on; what they bring is idle.
         """
+        if not isinstance(connections, int):
+            raise TypeError(f"connections must be an int, not {connections!r}")
         if connections < 1:
             raise ValueError(f"connections must be at least 1, not {connections!r}")
         await self._pool.warm(self._planner.plan("GET", url), connections)
@@ -100,6 +102,12 @@ class Client(Requester):
     # The nursery in here holds one task, the supervisor. Dials live in a nursery of that task's own: so
     # neither their errors nor their being cancelled can reach the user's block. And the nursery is never told
     # of the block's exception, which it would put into a group.
+
+    def __enter__(self) -> NoReturn:
+        raise RuntimeError("use `async with` for a client, not `with`")
+
+    def __exit__(self, *_: object) -> NoReturn:
+        raise AssertionError("a client cannot be entered by `with`")
 
     async def __aenter__(self) -> Self:
         """Open the client.

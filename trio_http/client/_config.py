@@ -9,17 +9,29 @@ from typing import Any, Final, TypeAlias, TypedDict
 
 import attrs
 import trio
-from attrs.validators import ge, gt, instance_of, is_callable, optional
 
 from trio_http import wire
 from trio_http.instruments import ClientInstrument
+from trio_http.messages import as_wire_headers
 from trio_http.transport import Transport
 
 from ._addresses import PinnedAddresses, Resolver
 from ._auth import Auth, AuthInput, as_auth
 from ._connect import UnixSocket
 from ._cookies import CookieJar, as_cookie_jar
-from ._proxy import ProxyChoice
+from ._hints import unknown_options
+from ._kinds import (
+    count,
+    function,
+    made_of,
+    mapping,
+    number,
+    rate,
+    seconds,
+    switch,
+    whole_number,
+)
+from ._proxy import Proxy, ProxyChoice
 from ._rate_limit import RateLimit
 from ._retry import Retry
 from ._tls_settings import SSLContextInput
@@ -60,10 +72,10 @@ class ClientPace:
       send_rate: of the request, as the server takes it, at least.
     """
 
-    head: float = attrs.field(default=math.inf, validator=gt(0))
-    stall: float = attrs.field(default=60.0, validator=gt(0))
-    receive_rate: float = attrs.field(default=0.0, validator=ge(0))
-    send_rate: float = attrs.field(default=0.0, validator=ge(0))
+    head: float = attrs.field(default=math.inf, validator=seconds)
+    stall: float = attrs.field(default=60.0, validator=seconds)
+    receive_rate: float = attrs.field(default=0.0, validator=rate)
+    send_rate: float = attrs.field(default=0.0, validator=rate)
 
 
 def _leniencies(values: Iterable[wire.Leniency]) -> frozenset[wire.Leniency]:
@@ -89,10 +101,23 @@ def _instruments(values: Iterable[ClientInstrument]) -> tuple[ClientInstrument, 
 def _local_address(value: str | None) -> str | None:
     if value is not None:
         try:
+            if not isinstance(value, str):
+                raise ValueError("it is no str")  # an int would do, too
             ipaddress.ip_address(value)
         except ValueError as exc:
             raise ValueError(f"local_address must be an IP address to connect from, not {value!r}") from exc
     return value
+
+
+def _as_proxy(value: ProxyChoice) -> ProxyChoice:
+    # At once, for the str may hold a password, which a repr of the settings would show.
+    return Proxy.from_url(value) if isinstance(value, str) else value
+
+
+def _field_value(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be a str, not {value!r}")
+    as_wire_headers({"User-Agent": value})  # raises when it is none
 
 
 def _auth(value: AuthInput | None) -> Auth | None:
@@ -146,41 +171,43 @@ class ClientConfig:
         which returns None for those that have none. What has one goes through no proxy.
       dial: makes connections instead of all that; see `Dial`.
       proxy: what requests go through: a `Proxy`, its URL, or a function of the origin.
-      proxies_from_environment: go by ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy``; not
-        with `proxy`.
+      proxies_from_environment: go by the variables "http_proxy", "https_proxy", "all_proxy" and "no_proxy";
+        not with `proxy`.
       instruments: are told what happens.
     """
 
-    max_connections: int = attrs.field(default=100, validator=ge(1))
-    max_connections_per_origin: int = attrs.field(default=10, validator=ge(1))
-    idle_seconds: float = attrs.field(default=15.0, validator=gt(0))
-    dial_seconds: float = attrs.field(default=30.0, validator=gt(0))
-    expect_seconds: float = attrs.field(default=1.0, validator=ge(0))
-    max_content_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=ge(0))
-    limits: wire.Limits = attrs.field(factory=wire.Limits, validator=instance_of(wire.Limits))
+    max_connections: int = attrs.field(default=100, validator=count)
+    max_connections_per_origin: int = attrs.field(default=10, validator=count)
+    idle_seconds: float = attrs.field(default=15.0, validator=seconds)
+    dial_seconds: float = attrs.field(default=30.0, validator=seconds)
+    expect_seconds: float = attrs.field(default=1.0, validator=number(0))
+    max_content_bytes: int = attrs.field(
+        default=64 * 1024 * 1024, validator=number(0, none="; math.inf for no limit")
+    )
+    limits: wire.Limits = attrs.field(factory=wire.Limits, validator=made_of(wire.Limits))
     lenient: frozenset[wire.Leniency] = attrs.field(default=frozenset(), converter=_leniencies)
-    pace: ClientPace = attrs.field(factory=ClientPace, validator=instance_of(ClientPace))
-    decode: bool = attrs.field(default=True, validator=instance_of(bool))
-    follow_redirects: bool = attrs.field(default=False, validator=instance_of(bool))
-    max_redirects: int = attrs.field(default=20, validator=ge(0))
-    cookies: CookieJar | None = attrs.field(default=None, validator=optional(instance_of(CookieJar)))
+    pace: ClientPace = attrs.field(factory=ClientPace, validator=made_of(ClientPace))
+    decode: bool = attrs.field(default=True, validator=switch)
+    follow_redirects: bool = attrs.field(default=False, validator=switch)
+    max_redirects: int = attrs.field(default=20, validator=whole_number(0))
+    cookies: CookieJar | None = attrs.field(default=None, validator=made_of(CookieJar, optional=True))
     auth: Auth | None = attrs.field(default=None, converter=_auth)
-    retry: Retry | None = attrs.field(default=None, validator=optional(instance_of(Retry)))
-    rate_limit: RateLimit | None = attrs.field(default=None, validator=optional(instance_of(RateLimit)))
-    propagate_deadline: bool = attrs.field(default=False, validator=instance_of(bool))
-    user_agent: str = attrs.field(default=wire.PRODUCT_ID, validator=instance_of(str))
+    retry: Retry | None = attrs.field(default=None, validator=made_of(Retry, optional=True))
+    rate_limit: RateLimit | None = attrs.field(default=None, validator=made_of(RateLimit, optional=True))
+    propagate_deadline: bool = attrs.field(default=False, validator=switch)
+    user_agent: str = attrs.field(default=wire.PRODUCT_ID, validator=_field_value)
     ssl_context: SSLContextInput = None
-    tls_names: Mapping[str, str] = attrs.field(factory=dict)
-    pinned_certificates: CertificatePins = attrs.field(factory=dict)
-    resume_sessions: bool = attrs.field(default=False, validator=instance_of(bool))
-    resolver: Resolver | None = attrs.field(default=None, validator=optional(is_callable()))
-    pinned_addresses: PinnedAddresses = attrs.field(factory=dict)
-    name_cache_seconds: float = attrs.field(default=0.0, validator=ge(0))
+    tls_names: Mapping[str, str] = attrs.field(factory=dict, validator=mapping)
+    pinned_certificates: CertificatePins = attrs.field(factory=dict, validator=mapping)
+    resume_sessions: bool = attrs.field(default=False, validator=switch)
+    resolver: Resolver | None = attrs.field(default=None, validator=function)
+    pinned_addresses: PinnedAddresses = attrs.field(factory=dict, validator=mapping)
+    name_cache_seconds: float = attrs.field(default=0.0, validator=number(0))
     local_address: str | None = attrs.field(default=None, converter=_local_address)
     unix_socket: UnixSocket = None
-    dial: Dial | None = attrs.field(default=None, validator=optional(is_callable()))
-    proxy: ProxyChoice = None
-    proxies_from_environment: bool = attrs.field(default=False, validator=instance_of(bool))
+    dial: Dial | None = attrs.field(default=None, validator=function)
+    proxy: ProxyChoice = attrs.field(default=None, converter=_as_proxy)
+    proxies_from_environment: bool = attrs.field(default=False, validator=switch)
     instruments: Sequence[ClientInstrument] = attrs.field(default=(), converter=_instruments)
 
     def __attrs_post_init__(self) -> None:
@@ -231,10 +258,9 @@ class ClientOptions(TypedDict, total=False):
 def config_of(options: Mapping[str, Any], base_url: str | None) -> ClientConfig:
     """Return the settings that keywords of `ClientOptions` ask for."""
     given = dict(options)
-    if "timeout" in given:
-        raise TypeError(
-            "there is no timeout option: time limits are cancel scopes, `with trio.fail_after(5): ...`"
-        )
+    known = ClientOptions.__annotations__
+    if unknown := given.keys() - known.keys():
+        raise unknown_options(unknown, {*known, "base_url", "headers"})
     if "cookies" in given:
         given["cookies"] = as_cookie_jar(given["cookies"], base_url)
     return ClientConfig(**given)

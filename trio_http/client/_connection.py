@@ -108,10 +108,13 @@ class ClientConnection(Requester, trio.abc.AsyncResource):
         base_url: URLInput | None = None,
         headers: FieldsInput | None = None,
     ) -> None:
-        config = config or ClientConfig()
+        if config is None:
+            config = ClientConfig()
+        elif not isinstance(config, ClientConfig):
+            raise TypeError(f"config must be a ClientConfig, not {config!r}")
         planner = Planner(config, base_url, headers, no_proxy)
         if not isinstance(stream, trio.abc.Stream | Transport):
-            raise TypeError(f"stream must be a trio.abc.Stream, not {stream!r}")
+            raise TypeError(f"stream must be a trio.abc.Stream, not {stream!r}; Client connects by itself")
         if isinstance(stream, Transport):
             transport = stream
         elif isinstance(stream, trio.SocketStream):

@@ -73,10 +73,10 @@ def as_content(given: object) -> bytes | Content:
             raise InvalidRequest(f"content is a {type(given).__name__}, expected bytes in it: {exc}") from exc
     if isinstance(given, os.PathLike):
         return PathContent(given)
+    if isinstance(given, trio.abc.ReceiveStream):  # before files: the body of a response can `read`, too
+        return StreamContent(given)
     if callable(getattr(given, "read", None)):
         return file_content(given)
-    if isinstance(given, trio.abc.ReceiveStream):
-        return StreamContent(given)
     if isinstance(given, AsyncIterable):
         return IterableContent(given)
     raise InvalidRequest(f"content is {_described(given)}")

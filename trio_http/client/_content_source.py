@@ -27,6 +27,7 @@ from typing import Any, Final
 import trio
 
 from trio_http._errors import InvalidRequest
+from trio_http.messages import MessageBody
 
 # What is asked of a source at a time, in bytes. Precedent: trio's streams and Go's copying, 32-64 KiB; a
 # thread's turn for each read costs little beside it.
@@ -138,6 +139,8 @@ class StreamContent(Content):
 class _StreamReader(ContentReader):
     def __init__(self, stream: trio.abc.ReceiveStream) -> None:
         self._stream = stream
+        # A body that is passed on goes out framed as it came.
+        self.length = stream.length if isinstance(stream, MessageBody) else None
         self._ended = False
         self._closed = False
 
@@ -212,7 +215,8 @@ def as_bytes(piece: object) -> bytes:
         return piece
     if isinstance(piece, bytearray | memoryview):
         return bytes(piece)
-    raise TypeError(f"content must give bytes, not {type(piece).__name__}")
+    hint = "; for text there is piece.encode()" if isinstance(piece, str) else ""
+    raise TypeError(f"content must give bytes, not {type(piece).__name__}{hint}")
 
 
 def check_open(closed: bool) -> None:

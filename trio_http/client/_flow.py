@@ -1,32 +1,37 @@
 """From what a caller wants to one final response: retries, redirects, credentials, cookies, the rate limit.
 
 Read from the bottom up, each step adds one thing to the one below: `_exchange` waits for its turn and sends;
-`_authorized` says who we are, and answers a 401; `_followed` goes where redirects lead; `answer` makes the
-request again when a policy says so. What each of them lets go of, it has released before it goes on: a wait
-holds no connection.
+`_authorized` says who we are, and answers a 401; `_attempted` makes the request again when a policy says so;
+`_followed` goes where redirects lead. What each of them lets go of, it has released before it goes on: a wait
+holds no connection. What a step adds to a request (credentials, cookies, the time that is left) is for that
+one sending: the steps above go on with the request that they had.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from typing import Final
 
 import trio
 
 from trio_http import wire
-from trio_http._errors import RequestFailed, TooManyRedirects
-from trio_http.messages import Headers, Response, as_wire_headers
+from trio_http._errors import InvalidRequest, RequestFailed, TooManyRedirects
+from trio_http.messages import FieldsInput, Headers, Response, as_wire_headers
 
 from ._auth import Auth, AuthRequest
 from ._config import ClientConfig
-from ._exchange import begin, begin_on
+from ._exchange import begin, begin_on, ending
 from ._link import Link, Owner
 from ._redirect import is_redirect, redirected
 from ._request import Planner, RequestPlan
 from ._response import Answer, ReceivedResponse
+from ._retry import Retry
 from ._watch import RequestWatch
 
-_DEADLINE = b"Request-Deadline"
+_DEADLINE: Final = b"Request-Deadline"
+# In milliseconds, 115 days. Servers read ten digits; a deadline that is further away is none.
+_MAX_DEADLINE: Final = 10**10
 
 
 class Flow:
@@ -58,72 +63,118 @@ class Flow:
 
         Cancellation: as `begin`. In the wait before a retry nothing is held.
         """
-        retry = plan.settings.retry
+        return await self._followed(plan, reads=False)
+
+    async def whole(self, plan: RequestPlan) -> ReceivedResponse:
+        """Return the response that the caller is to have, with its content; so a retry is also for content
+        that did not come whole.
+
+        Raises: as `answer` and `Answer.whole`.
+
+        Cancellation: as `answer` and `Answer.whole`.
+        """
+        answer = await self._followed(plan, reads=True)
+        return await answer.whole() if answer.response is None else answer.response
+
+    async def _followed(self, plan: RequestPlan, *, reads: bool) -> Answer:
+        """Go where redirects lead.
+
+        Args:
+          reads: the content of what is no redirect is read, too.
+        """
         watching = self._owner.watch.request(plan)
+        history: tuple[ReceivedResponse, ...] = ()
+        while True:
+            answer = await self._attempted(plan, watching, reads=reads)
+            answer.history = history
+            if answer.response is not None:
+                answer.response.history = history
+            if not _leads_on(plan, answer):
+                return answer
+            retry = plan.settings.retry
+            link = answer.link
+            assert link.head is not None
+            shown = Response(link.head.status_code, headers=Headers._wrap(link.head.headers))
+            if len(history) >= self._max_redirects:
+                facts = link.facts(response_started=True, closed_because="")
+                await answer.passed_over()
+                what = f"more than {self._max_redirects} redirects (ClientConfig.max_redirects)"
+                raise TooManyRedirects(what, facts, shown)
+            wait = 0.0 if retry is None else retry.delay_before_redirect(shown.headers)
+            until = math.inf if wait is None else trio.current_time() + wait
+            if wait != 0 and until >= trio.current_effective_deadline():
+                return answer  # the caller may have the time that we have not
+            try:
+                following = redirected(self._planner, plan, link, shown)
+            except BaseException:
+                await answer.dismissed()
+                raise
+            history += (await answer.passed_over(),)
+            if wait:
+                await trio.sleep_until(until)
+            plan = following
+
+    async def _attempted(self, plan: RequestPlan, watching: RequestWatch | None, *, reads: bool) -> Answer:
+        """Make one request, of those that redirects make of one, as often as the policy for that says.
+
+        Each is attempted by itself: what an earlier one has done is done.
+        """
+        retry = plan.settings.retry
         if retry is None:
-            return await self._followed(plan, watching)
+            answer = await self._authorized(plan, watching)
+            if reads:
+                await self._read(plan, answer)
+            return answer
         retry.count_request()
-        method = plan.method.decode("ascii")
+        method, repeatable = plan.method.decode("ascii"), plan.is_repeatable
         for attempt in itertools.count(1):
             try:
-                answer = await self._followed(plan, watching)
-            except RequestFailed as exc:
-                delay = retry.delay_after_error(
-                    exc, method=method, repeatable=plan.is_repeatable, attempt=attempt
-                )
-                if delay is None or not await retry.pause(delay):
-                    raise
-            else:
+                answer = await self._authorized(plan, watching)
                 head = answer.link.head
                 assert head is not None
                 delay = retry.delay_after_response(
                     head.status_code,
                     Headers._wrap(head.headers),
                     method=method,
-                    repeatable=plan.is_repeatable,
+                    repeatable=repeatable,
                     attempt=attempt,
                 )
                 if delay is None or not retry.claim(delay):
+                    if reads:
+                        await self._read(plan, answer)
                     return answer
-                await answer.passed_over()
-                await trio.sleep(delay)
+            except RequestFailed as exc:
+                delay = retry.delay_after_error(exc, method=method, repeatable=repeatable, attempt=attempt)
+                if delay is None or not await retry.pause(delay):
+                    raise
+            else:
+                await self._wait_past(answer, retry, delay)
         raise AssertionError("a policy ends the attempts")
 
-    async def _followed(self, plan: RequestPlan, watching: RequestWatch | None) -> Answer:
-        """Be `answer`, for one attempt: with redirects."""
-        history: tuple[ReceivedResponse, ...] = ()
-        while True:
-            answer = await self._authorized(plan, watching)
-            answer.history = history
-            head = answer.link.head
-            assert head is not None
-            if not plan.settings.follow_redirects or not is_redirect(head):
-                return answer
-            link = answer.link
-            shown = Response(head.status_code, headers=Headers._wrap(head.headers))
-            if len(history) >= self._max_redirects:
-                facts = link.facts(response_started=True, closed_because="")
-                await answer.passed_over()
-                what = f"more than {self._max_redirects} redirects (ClientConfig.max_redirects)"
-                raise TooManyRedirects(what, facts, shown)
-            try:
-                following = redirected(self._planner, link, shown)
-            except BaseException:
-                await answer.dismissed()
-                raise
-            history += (await answer.passed_over(),)
-            plan = following
+    async def _read(self, plan: RequestPlan, answer: Answer) -> None:
+        """Read the content of an answer, unless it is a redirect that may be followed."""
+        if not _leads_on(plan, answer):
+            answer.response = await answer.whole()
+
+    async def _wait_past(self, answer: Answer, retry: Retry, delay: float) -> None:
+        """Let go of an answer, and wait before the retry that was claimed."""
+        until = trio.current_time() + delay
+        try:
+            await answer.passed_over(delay)
+            await trio.sleep_until(until)
+        except BaseException:
+            if retry.budget is not None:
+                retry.budget.give_back()
+            raise
 
     async def _authorized(self, plan: RequestPlan, watching: RequestWatch | None) -> Answer:
-        """Be `_followed` without redirects: with credentials, and another attempt after a 401."""
+        """Make one request with credentials, and once more after a 401."""
         auth = plan.settings.auth
         if auth is None:
             return await self._exchange(plan, None, watching)
-        asked = _auth_request(plan)
-        fields = as_wire_headers(await auth.authorize(asked))
+        sent = _with_credentials(plan, auth, await auth.authorize(_auth_request(plan)))
         link: Link | None = None
         for round_ in itertools.count(1):
-            sent = plan.with_fields(fields)
             answer = await self._exchange(sent, link, watching)
             head = answer.link.head
             assert head is not None
@@ -134,12 +185,12 @@ class Flow:
                 if head.status_code != 401 or round_ > auth.rounds or not plan.is_repeatable:
                     return answer
                 better = await auth.answer(asked, Response(401, headers=headers), round_)
+                if better is None:
+                    return answer
+                sent = _with_credentials(plan, auth, better)
             except BaseException:
                 await answer.dismissed()
                 raise
-            if better is None:
-                return answer
-            fields = as_wire_headers(better)
             link = await self._let_go(answer, auth)
         raise AssertionError("the rounds end")
 
@@ -166,9 +217,10 @@ class Flow:
                 if cookie is not None:
                     fields.append((b"Cookie", cookie.encode("latin-1")))
             if plan.settings.propagate_deadline:
-                left = trio.current_effective_deadline() - trio.current_time()
-                if left != math.inf:
-                    fields.append((_DEADLINE, b"%d" % max(0, int(left * 1000))))
+                # Rounded down: a server must not think that it has longer. In a cancelled scope it is -inf.
+                left = max(0.0, trio.current_effective_deadline() - trio.current_time()) * 1000
+                if left < _MAX_DEADLINE:
+                    fields.append((_DEADLINE, b"%d" % left))
             sent = plan.with_fields(wire.Headers(fields)) if fields else plan
         except BaseException:
             if link is not None:
@@ -180,13 +232,55 @@ class Flow:
         else:
             link.leased_at = asked_at
             link.watch = None if watching is None else watching.begin(sent)
-            await begin_on(link, self._owner, sent)
+            await self._begin_again(link, sent)
         assert link.head is not None
         if self._cookies is not None:
             values = [value.decode("latin-1") for value in link.head.headers.get_all(b"set-cookie")]
             if values:
                 self._cookies.receive(plan.url, values)
         return Answer(link, self._owner, asked_at)
+
+    async def _begin_again(self, link: Link, plan: RequestPlan) -> None:
+        """Be `begin_on` for a link that was kept, with content that may have to be opened."""
+        if isinstance(plan.content, bytes):
+            await begin_on(link, self._owner, plan)
+            return
+        try:
+            reader = await plan.content.open()
+        except BaseException as exc:
+            if link.watch is not None:
+                link.watch.error = exc
+            self._owner.give_back(link)
+            raise
+        begun = False
+        try:
+            async with reader:
+                await begin_on(link, self._owner, plan, reader)
+                begun = True
+        except BaseException as exc:
+            if begun:  # else `begin_on` has let go of it
+                await self._owner.discard(link, *ending(exc))
+            raise
+
+
+def _leads_on(plan: RequestPlan, answer: Answer) -> bool:
+    """Tell whether an answer is a redirect, and is to be followed."""
+    head = answer.link.head
+    assert head is not None
+    return plan.settings.follow_redirects and is_redirect(head)
+
+
+def _with_credentials(plan: RequestPlan, auth: Auth, fields: FieldsInput) -> RequestPlan:
+    """Return a request with the fields that an `Auth` gave for it.
+
+    Raises:
+      InvalidRequest: they cannot be sent. What they are is not told: they are credentials.
+    """
+    try:
+        return plan.with_fields(as_wire_headers(fields))
+    except (InvalidRequest, wire.LocalProtocolError, UnicodeEncodeError):
+        what = f"the fields that {type(auth).__name__} gives cannot be sent: a name that is no token, a value"
+        raise InvalidRequest(f"{what} with a control character, or framing (RFC 9110 §5)") from None
 
 
 def _auth_request(plan: RequestPlan) -> AuthRequest:

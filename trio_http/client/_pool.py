@@ -36,8 +36,8 @@ from ._watch import Watch
 
 logger = logging.getLogger("trio_http.client")
 
-# With so many exchanges under way, their connections wait through one epoll of ours. Measured: it saves a tenth
-# of an exchange's time at 16 tasks and a sixth at 256, and costs a fifth with a single one.
+# With so many exchanges under way, their connections wait through one epoll of ours. Measured: it saves a
+# tenth of the time at 16 tasks and a sixth at 256, and costs a fifth with a single one.
 _MANY: Final = 12
 
 

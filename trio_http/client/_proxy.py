@@ -274,7 +274,7 @@ def as_chooser(given: ProxyChoice) -> ProxyChooser:
         proxy = given
         return lambda origin: proxy
     if not callable(given):
-        raise TypeError(f"expected a Proxy, its URL, a function of the origin or None, not {given!r}")
+        raise TypeError(f"proxy must be a Proxy, its URL, a function of the origin or None, not {given!r}")
     choose = given
 
     def checked(origin: Origin) -> Proxy | None:

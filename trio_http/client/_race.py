@@ -118,6 +118,8 @@ def _check(attempts: tuple[object, ...], delay: float) -> None:
         raise TypeError(
             f"attempts must be functions, not {wrong[0]!r}: not get(url) but functools.partial(get, url)"
         )
+    if not isinstance(delay, int | float):
+        raise TypeError(f"delay must be a number of seconds, not {delay!r}; math.inf for one after the other")
     if not delay >= 0:
         raise ValueError(f"delay must be at least 0, not {delay!r}")
 

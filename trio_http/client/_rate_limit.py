@@ -83,6 +83,8 @@ class RateLimit:
     """
 
     def __init__(self, rate: float, burst: int = 1, *, per: Literal["origin", "client"] = "origin") -> None:
+        if not isinstance(rate, int | float):
+            raise TypeError(f"rate must be a number of turns for a second, not {rate!r}")
         if not 0 < rate < math.inf:
             raise ValueError(f"rate must be finite and above 0, not {rate!r}")
         if not isinstance(burst, int):

@@ -41,8 +41,10 @@ _HOST: Final = frozenset([b"host"])
 
 # Servers write what is no URL into Location; what browsers do with it is plain: bytes that a URL cannot have
 # are percent-encoded.
-_SENDABLE: Final = re.compile(r"[\x21-\x7e]*")
-_KEPT: Final = "!#$%&'()*+,/:;=?@[]~"
+_NOT_SENDABLE: Final = re.compile(rb"[^\x21-\x7e]+")
+# A host with other letters is a name for IDNA, not for percent-encoding.
+_BEGINNING: Final = re.compile(rb"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*:)?(?P<authority>//[^/?#]*)?")
+_USER: Final = re.compile(rb"//[^/?#]*@")
 
 
 def is_redirect(head: wire.ResponseHead) -> bool:
@@ -50,7 +52,7 @@ def is_redirect(head: wire.ResponseHead) -> bool:
     return head.status_code in _REDIRECTS and head.headers.get(b"location") is not None
 
 
-def redirected(planner: Planner, link: Link, response: Response) -> RequestPlan:
+def redirected(planner: Planner, plan: RequestPlan, link: Link, response: Response) -> RequestPlan:
     """Return the request that a redirect asks for.
 
     A POST becomes a GET by 301 and 302, and everything but HEAD by 303, as all clients do it. To another
@@ -58,26 +60,31 @@ def redirected(planner: Planner, link: Link, response: Response) -> RequestPlan:
 
     Args:
       planner: makes the plan.
-      link: has the request that was answered, and the head of the answer.
+      plan: what was asked, without what was added for that one sending: neither credentials nor the cookies
+        of a jar are to go where this leads.
+      link: has the head of the answer.
       response: that answer, for the error.
 
     Raises:
       RedirectRefused: it leads nowhere that we can go; or its content would have to be sent again and cannot
         be, or would have to leave TLS.
     """
-    plan, head = link.plan, link.head
-    assert plan is not None
+    head = link.head
     assert head is not None
 
     def refusal(what: str) -> RedirectRefused:
         facts = link.facts(response_started=True, closed_because="")
         return RedirectRefused(f"{head.status_code} was not followed: {what}", facts, response)
 
-    location = head.headers.get(b"location") or b""
+    locations = set(head.headers.get_all(b"location"))
+    location = locations.pop()
+    if locations:
+        raise refusal("several Location fields that differ, expected one (RFC 9110 §10.2.2)")
     try:
         destination = parse_url(_resolved(plan.url, location))
     except (InvalidRequest, ValueError) as exc:
-        raise refusal(f"malformed Location {location[:100]!r}: {exc}") from exc
+        # Not its user and password.
+        raise refusal(f"malformed Location {_USER.sub(b'//***@', location)[:100]!r}: {exc}") from exc
     method, content = _method_and_content(plan, head.status_code)
     if content != b"":
         if not (isinstance(content, bytes) or content.repeatable):
@@ -93,22 +100,21 @@ def redirected(planner: Planner, link: Link, response: Response) -> RequestPlan:
         _settings_for(plan, destination),
         expects=plan.expects and content != b"",
         trailers=plan.trailers if content != b"" else None,
+        upgrade=plan.upgrade,
     )
 
 
 def _resolved(url: str, location: bytes) -> str:
     """Return the absolute URL that a Location names (RFC 9110 §10.2.2)."""
-    try:
-        text = location.decode("utf-8")
-    except UnicodeDecodeError:
-        text = location.decode("latin-1")
-    if not _SENDABLE.fullmatch(text):
-        scheme, separator, rest = text.partition("://")
-        host, slash, path = rest.partition("/") if separator else ("", "", text)
-        # A host with other letters is a name for IDNA, not for percent-encoding.
-        text = f"{scheme}{separator}{host}{slash}" if separator else ""
-        text += quote(path, safe=_KEPT)
-    return urljoin(url, text)
+    beginning = _BEGINNING.match(location)
+    assert beginning is not None  # it may be empty
+    rest = location[beginning.end() :]
+    rest = _NOT_SENDABLE.sub(lambda found: quote(found.group()).encode("ascii"), rest)
+    text = beginning.group().decode("utf-8") + rest.decode("ascii")
+    if beginning["scheme"]:
+        return text
+    # Not by `urljoin`, which takes an empty host for the one that it knows.
+    return f"{url.partition(':')[0]}:{text}" if beginning["authority"] else urljoin(url, text)
 
 
 def _method_and_content(plan: RequestPlan, status: int) -> tuple[bytes, bytes | Content]:

@@ -13,7 +13,7 @@ import attrs
 
 from trio_http import wire
 from trio_http._errors import InvalidRequest
-from trio_http.messages import ContentEncoder, FieldsInput, accept_encoding, as_wire_headers
+from trio_http.messages import ContentEncoder, FieldsInput, MessageBody, accept_encoding, as_wire_headers
 
 from ._auth import AuthInput, as_auth
 from ._config import ClientConfig, ClientPace
@@ -41,6 +41,10 @@ _METHODS: Final = {
     for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
     for spelling in (method, method.lower())
 }
+
+# Content up to this is compressed at once; more piece by piece while it is sent, since others want to run.
+# It takes about a millisecond.
+_CODED_AT_ONCE_BYTES: Final = 64 * 1024
 
 # Content up to this goes out in one send with its head, which may wait, and nothing is read meanwhile. The
 # buffers of the two kernels take that much however slow the server reads: Linux and the BSDs begin with 16
@@ -232,6 +236,7 @@ class Planner:
         if config.decode:
             defaults.append((b"Accept-Encoding", accept_encoding()))
         self._defaults = wire.Headers(defaults).merged(given)
+        self._given_defaults = given
         self._proxy_for = proxy_for
         self._fresh = wire.MessageConnection(wire.CLIENT)  # on which requests are prepared
         # One section for all plain requests to a host: what is derived from it is derived once.
@@ -289,6 +294,12 @@ class Planner:
         if trailers is not None and not callable(trailers):
             names = b", ".join(dict.fromkeys(name for name, _ in _as_fields(trailers).raw_items()))
             implied.append((b"Trailer", names))
+        chosen = self._settings(settings) if settings else self.settings
+        if (
+            not chosen.decode or b"range" in given.by_name
+        ) and b"accept-encoding" not in self._given_defaults.by_name:
+            # A part of coded content cannot be decoded, and nobody here decodes what is wanted as it comes.
+            fields = fields.replaced(b"Accept-Encoding")
         if implied:
             fields = fields.merged(wire.Headers(implied)).merged(given)
         elif given:
@@ -302,7 +313,7 @@ class Planner:
             None if target is None else _target_of(target),
             fields,
             body,
-            self._settings(settings) if settings else self.settings,
+            chosen,
             expects=expects,
             trailers=trailers,
         )
@@ -417,6 +428,8 @@ def _content_of(
         return form if form.whole is None else form.whole, form.content_type.encode("latin-1")
     if data is not None:
         return form_encoded(data).encode(), b"application/x-www-form-urlencoded"
+    if isinstance(content, MessageBody) and content.length == 0:
+        return b"", None  # a request without a body is passed on as one
     body = as_content(content)
     if isinstance(body, bytes) or body.content_type is None:
         return body, None
@@ -429,7 +442,7 @@ def _compressed(content: bytes | Content, coding: str) -> tuple[bytes | Content,
         encoder = ContentEncoder(coding)
     except ValueError as exc:
         raise InvalidRequest(f"compress={coding!r}: {exc}") from exc
-    if isinstance(content, bytes):
+    if isinstance(content, bytes) and len(content) <= _CODED_AT_ONCE_BYTES:
         return encoder.encode(content) + encoder.finish(), coding.encode("ascii")
     return Compressed(content, functools.partial(ContentEncoder, coding)), coding.encode("ascii")
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
 from trio_http._errors import (
     ContentTooLarge,
+    RequestFacts,
     RequestFailed,
     ResponseIncomplete,
     ResponseInvalid,
     StatusError,
 )
 from trio_http.messages import (
+    MAX_LINE_CHARS,
     ContentCodingError,
     ContentDecoder,
     Headers,
+    Lines,
     MessageBody,
     Response,
     decoder_for,
@@ -24,6 +27,7 @@ from trio_http.messages import (
 from trio_http.wire import CHUNKED, CLOSE_DELIMITED, RemoteProtocolError
 
 from ._exchange import ending
+from ._hints import Streamed, Whole
 from ._link import LINK_ERRORS, Link, Owner
 from ._timings import Timings, timings_of
 
@@ -31,17 +35,21 @@ from ._timings import Timings, timings_of
 # precedent: Go 256 KiB, there however by waiting for it.
 _DISCARDED_BYTES: Final = 64 * 1024
 
+# How long that is waited for, in seconds, before a redirect is followed or a request made again. A new
+# connection seldom takes longer. Arbitrary.
+_DISCARD_SECONDS: Final = 1.0
+
 
 _NO_TRAILERS: Final = Headers()
 
 
-class ReceivedResponse(Response):
+class ReceivedResponse(Whole, Response):
     """A `Response` that a client received.
 
     Attributes:
       url: what was asked in the end, as the caller or the redirect wrote it.
       history: the redirects that led here, in their order; their content is at most 64 KiB, and empty when
-        there was more.
+        there was more, or it took more than a second to come.
       interim: the interim responses that came before it.
       timings: where the time of the exchange went.
     """
@@ -83,8 +91,8 @@ class ReceivedResponse(Response):
 class ResponseBody(MessageBody):
     """The body of a response under way. It ends with the block of ``stream``.
 
-    Its content codings are undone, unless the request said ``decode=False`` or one is not known here; then it
-    is as it came.
+    Its content codings are undone, unless the request said ``decode=False``, one is not known here, or the
+    status is 206: then it is as it came. A part of coded content is none that could be decoded.
 
     Errors: `RequestFailed`, of a subclass that says how, when the body cannot be received or decoded whole;
       the connection is then closed. `trio.ClosedResourceError` after `aclose` or the end of the block.
@@ -120,7 +128,11 @@ class ResponseBody(MessageBody):
         self._error: Exception | None = None
         self._closed = False
         self._released = False
-        self._decoder = _decoder_of(link)
+        self._decoder: ContentDecoder | None = None
+        try:
+            self._decoder = _decoder_of(link)
+        except ContentCodingError as exc:  # raised to who reads; nobody has to
+            self._error = self._malformed(exc, ResponseInvalid)
         self._first = link.content or b""  # what came with the head, if that was all
         self.received = 0
 
@@ -128,6 +140,16 @@ class ResponseBody(MessageBody):
     def trailers(self) -> Headers:
         """See `MessageBody.trailers`."""
         return self._trailers
+
+    def facts(self) -> RequestFacts:
+        """Return what is known of the exchange, for the error of who finds its head wrong, before any of the
+        body is read."""
+        return self._link.facts(response_started=True, closed_because="")
+
+    @property
+    def is_decoded(self) -> bool:
+        """What is read is not what came, but what that becomes when its content codings are undone."""
+        return self._decoder is not None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return the next part of the body, as `MessageBody.receive_some`.
@@ -147,6 +169,8 @@ class ResponseBody(MessageBody):
     async def _next_piece(self) -> bytes:
         if self._error is not None:
             await trio.lowlevel.checkpoint()
+            if not self._released:
+                await self._discard(*ending(self._error))
             raise self._error
         if self._released and not self._first:
             await trio.lowlevel.checkpoint()
@@ -202,9 +226,15 @@ class ResponseBody(MessageBody):
                     return b""
                 decoder.feed(coded)
         except ContentCodingError as exc:
-            error = kind(str(exc), self._link.facts(response_started=True, closed_because=str(exc)))
+            error = self._malformed(exc, kind)
             await self._fail(error)
             raise error from exc
+
+    def _malformed(self, cause: ContentCodingError, kind: type[RequestFailed]) -> RequestFailed:
+        """Return the error for content that cannot be decoded."""
+        error = kind(str(cause), self._link.facts(response_started=True, closed_because=str(cause)))
+        error.__cause__ = cause
+        return error
 
     async def _fail(self, error: Exception) -> None:
         self._error = error
@@ -215,7 +245,7 @@ class ResponseBody(MessageBody):
 
         Cancellation: not affected.
         """
-        if self._link.content is not None and self._decoder is None:
+        if self._link.content is not None and self._decoder is None and self._error is None:
             if self._link.watch is not None:
                 self._link.watch.response_bytes = len(self._link.content)
             await self._release()
@@ -327,15 +357,17 @@ class Answer:
       owner: of the link.
       asked_at: when the exchange began, on trio's clock.
       history: the redirects before it.
+      response: with the content, when that was read and the link released; None before.
     """
 
-    __slots__ = ("asked_at", "history", "link", "owner")
+    __slots__ = ("asked_at", "history", "link", "owner", "response")
 
     def __init__(self, link: Link, owner: Owner, asked_at: float) -> None:
         self.link = link
         self.owner = owner
         self.asked_at = asked_at
         self.history: tuple[ReceivedResponse, ...] = ()
+        self.response: ReceivedResponse | None = None
 
     async def whole(self) -> ReceivedResponse:
         """Read the content, and release the link.
@@ -350,13 +382,16 @@ class Answer:
         response.history = self.history
         return response
 
-    async def passed_over(self) -> ReceivedResponse:
+    async def passed_over(self, seconds: float = _DISCARD_SECONDS) -> ReceivedResponse:
         """Release the link, after reading the content if that is short; so others can have the connection.
 
         Never raises an `Exception`: what becomes of an answer that nobody reads does not matter.
 
+        Args:
+          seconds: how long the content is waited for at most, and in no case longer than one second.
+
         Returns:
-          The response, without its content if that was too long, or failed.
+          The response, without its content if that was too long, too late, or failed.
 
         Cancellation: the connection is closed.
         """
@@ -370,13 +405,19 @@ class Answer:
             body = ResponseBody(link, self.owner)
             content = b""
             try:
-                content = await body.read(_DISCARDED_BYTES)
+                if link.content is not None:
+                    content = await body.read(_DISCARDED_BYTES)  # nothing is waited for
+                else:
+                    with trio.move_on_after(min(seconds, _DISCARD_SECONDS)):
+                        content = await body.read(_DISCARDED_BYTES)
+                    await body.leave(reuse=True)
             except RequestFailed:
                 pass
             except BaseException as exc:
                 await body.end(*ending(exc))
                 raise
             response = ReceivedResponse(link, content, self.asked_at, trio.current_time())
+            response.trailers = body.trailers
         response.history = self.history
         return response
 
@@ -445,7 +486,7 @@ async def _read_whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResp
     assert head is not None
     body = ResponseBody(link, owner)
     try:
-        if head.framing > limit:
+        if head.framing > limit and not body.is_decoded:
             raise too_large(link, limit)
         content = await body.read(limit)
     except BaseException as exc:
@@ -463,7 +504,11 @@ def too_large(link: Link, limit: int) -> ContentTooLarge:
 
 
 def _decoder_of(link: Link) -> ContentDecoder | None:
-    """Return what undoes the content codings of a response; None when nothing is to be undone."""
+    """Return what undoes the content codings of a response; None when nothing is to be undone.
+
+    Raises:
+      ContentCodingError: nobody would code content so.
+    """
     plan = link.plan
     assert plan is not None
     if link.coding is None or not plan.settings.decode:
@@ -471,7 +516,7 @@ def _decoder_of(link: Link) -> ContentDecoder | None:
     return decoder_for(link.coding)
 
 
-class StreamedResponse:
+class StreamedResponse(Streamed):
     """A response whose body is still coming; it lives in the block of ``stream``.
 
     Attributes:
@@ -505,6 +550,11 @@ class StreamedResponse:
     def __repr__(self) -> str:
         return f"<StreamedResponse {self.status}>"
 
+    if not TYPE_CHECKING:  # who checks types is told so anyway
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError("iterate over `response.body` for bytes, or `response.lines()` for text")
+
     @property
     def trailers(self) -> Headers:
         """The trailer section; empty before the body's end, and without one (RFC 9110 §6.5)."""
@@ -523,6 +573,23 @@ class StreamedResponse:
         Cancellation: what was read so far is lost, and leaving the block closes the connection.
         """
         return await self.body.read(self._limit if limit is None else limit)
+
+    def lines(self, *, max_chars: int = MAX_LINE_CHARS) -> Lines:
+        """Return an async iterator over the lines of the body, as text and without their ends; see `Lines`.
+
+        ::
+
+            async with client.stream("GET", url) as response:
+                async for line in response.lines():
+                    print(json.loads(line))
+
+        Args:
+          max_chars: characters of a line, at most, at least 1. A longer one raises `LineTooLong`.
+
+        Raises:
+          ValueError, TypeError: ``max_chars`` is no positive integer.
+        """
+        return Lines(self.body, self.headers, max_chars=max_chars)
 
     def raise_for_status(self) -> StreamedResponse:
         """Return the response itself unless its status is an error.

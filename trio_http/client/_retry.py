@@ -25,11 +25,11 @@ from typing import Final
 
 import attrs
 import trio
-from attrs.validators import and_, deep_iterable, ge, instance_of, le, optional
 
 from trio_http._errors import ConnectFailed, ConnectionLost, HTTPError, ResponseIncomplete
 from trio_http.messages import Headers
 
+from ._kinds import made_of, whole_number
 from ._retry_after import retry_after
 
 # Repeating them does what doing them once does (RFC 9110 §9.2.2).
@@ -114,14 +114,30 @@ class RetryBudget:
 def _as_methods(given: Iterable[str]) -> frozenset[str]:
     if isinstance(given, str):
         raise TypeError(f"methods must be a collection of methods, not the text {given!r}")
-    return frozenset(given)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"methods must be a collection of methods, not {given!r}")
+    methods = frozenset(given)
+    for method in methods:
+        if not isinstance(method, str):
+            raise TypeError(f"methods must be of str, and {method!r} is none")
+    return methods
 
 
 def _as_statuses(given: Iterable[int]) -> frozenset[int]:
-    return frozenset(given)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"statuses must be a collection of statuses, not {given!r}")
+    statuses = frozenset(given)
+    for status in statuses:
+        if not isinstance(status, int):
+            raise TypeError(f"statuses must be of ints, and {status!r} is none")
+        if not 200 <= status <= 599:
+            raise ValueError(f"statuses must be of 200-599, not {status!r}")
+    return statuses
 
 
 def _is_finite(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
     if not 0 <= value < math.inf:
         raise ValueError(f"{attribute.name} must be finite and at least 0, not {value!r}")
 
@@ -169,22 +185,16 @@ class Retry:
       rng: the dice for the jitter.
     """
 
-    attempts: int = attrs.field(default=3, validator=and_(instance_of(int), ge(1)))
-    methods: frozenset[str] = attrs.field(
-        default=_IDEMPOTENT, converter=_as_methods, validator=deep_iterable(instance_of(str))
-    )
-    statuses: frozenset[int] = attrs.field(
-        default=_STATUSES,
-        converter=_as_statuses,
-        validator=deep_iterable(and_(instance_of(int), ge(200), le(599))),
-    )
+    attempts: int = attrs.field(default=3, validator=whole_number(1))
+    methods: frozenset[str] = attrs.field(default=_IDEMPOTENT, converter=_as_methods)
+    statuses: frozenset[int] = attrs.field(default=_STATUSES, converter=_as_statuses)
     backoff: float = attrs.field(default=0.5, validator=_is_finite)
     max_backoff: float = attrs.field(default=30.0, validator=_is_finite)
     jitter: bool = True
     honour_retry_after: bool = True
     max_retry_after: float = attrs.field(default=60.0, validator=_is_finite)
     budget: RetryBudget | None = attrs.field(
-        factory=RetryBudget, eq=False, validator=optional(instance_of(RetryBudget))
+        factory=RetryBudget, eq=False, validator=made_of(RetryBudget, optional=True)
     )
     rng: random.Random = attrs.field(factory=random.Random, eq=False, repr=False)
 

@@ -12,6 +12,7 @@ from trio_http.instruments import ClientExchangeRecord
 from ._auth import Auth
 from ._config import ClientPace
 from ._interim import InterimResponse
+from ._kinds import function, made_of, switch
 from ._retry import Retry
 
 OnInterim: TypeAlias = Callable[[InterimResponse], None]
@@ -34,14 +35,14 @@ class RequestSettings:
         logged.
     """
 
-    pace: ClientPace
+    pace: ClientPace = attrs.field(validator=made_of(ClientPace))
     auth: Auth | None = None
-    follow_redirects: bool = False
-    retry: Retry | None = None
-    decode: bool = True
-    propagate_deadline: bool = False
-    on_interim: OnInterim | None = None
-    report: Report | None = None
+    follow_redirects: bool = attrs.field(default=False, validator=switch)
+    retry: Retry | None = attrs.field(default=None, validator=made_of(Retry, optional=True))
+    decode: bool = attrs.field(default=True, validator=switch)
+    propagate_deadline: bool = attrs.field(default=False, validator=switch)
+    on_interim: OnInterim | None = attrs.field(default=None, validator=function)
+    report: Report | None = attrs.field(default=None, validator=function)
 
     @property
     def is_plain(self) -> bool:

@@ -8,9 +8,9 @@ each handshake, at 35–45 ms of standing still (measured with 0.10 on Debian), 
 
 *Resumed sessions* save a round trip in TLS 1.2. In TLS 1.3 they save none, but a fifth of the client's work
 and two thirds of the server's: 0.65 instead of 0.84 ms, and 0.40 instead of 1.19 ms, with a key of RSA
-(measured on two cores with OpenSSL 3.0). What they cost is that the certificate, sound when the session began,
-is not verified again, and that one who watches can tell two connections of the same client (RFC 8446 appendix
-C.4). So they are off unless asked for. Pins are compared in any case.
+(measured on two cores with OpenSSL 3.0). What they cost is that the certificate, sound when the session
+began, is not verified again, and that one who watches can tell two connections of the same client (RFC 8446
+appendix C.4). So they are off unless asked for. Pins are compared in any case.
 
 *Keys for a look at the traffic*: the file that SSLKEYLOGFILE names is written, as by every context that
 `ssl.create_default_context` makes.
@@ -257,6 +257,7 @@ class TLSSettings:
         Raises:
           trio.BrokenResourceError: as `trio_http.transport.tls_over`.
           CertificateMismatch: as `check`.
+          ssl.SSLError: the context offers HTTP/2 (ALPN), and the server has chosen that.
           Exception: as `context_for`.
 
         Cancellation: the stream is closed, without an alert.
@@ -285,6 +286,7 @@ class TLSSettings:
                     del self._last[next(iter(self._last))]
         try:
             self.check(origin, transport.tls)
+            _check_protocol(origin, transport.tls)
         except BaseException:
             await transport.aclose_forcefully()
             raise
@@ -306,10 +308,23 @@ def _plain(host: str) -> str:
 def _checked(context: object) -> ssl.SSLContext:
     """Return what may be a client's context."""
     if not isinstance(context, ssl.SSLContext):
-        raise TypeError(f"expected an ssl.SSLContext, not {type(context).__name__}")
+        raise TypeError(
+            f"ssl_context must be an ssl.SSLContext, or a function that returns one, not {context!r}; "
+            "trio_http.client_context makes one"
+        )
     if context.protocol == ssl.PROTOCOL_TLS_SERVER:
-        raise TypeError("the context is one for servers; trio_http.client_context makes one for clients")
+        raise TypeError("ssl_context is one for servers; trio_http.client_context makes one for clients")
     return context
+
+
+def _check_protocol(origin: Origin, tls: TLSFacts) -> None:
+    """Refuse a server that has chosen to speak HTTP/2, which our requests would be nonsense in."""
+    if tls is not None and tls.selected_alpn_protocol() == "h2":
+        raise ssl.SSLError(
+            ssl.SSL_ERROR_SSL,
+            f"{origin} has chosen HTTP/2, which the context offered it; it should offer http/1.1 alone"
+            ' (`set_alpn_protocols(["http/1.1"])`)',
+        )
 
 
 def _digest(pin: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
 
@@ -36,6 +36,11 @@ class Upgrade:
         self._link: Link | None = None
         self._entered = False
         self.response: ReceivedResponse | None = None
+
+    if not TYPE_CHECKING:  # who checks types is told so anyway
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("`upgrade` is not awaited: `async with client.upgrade(url, protocol) as stream:`")
 
     async def __aenter__(self) -> TransportStream:
         """Ask for the switch.

@@ -15,7 +15,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
 import yarl
@@ -132,6 +132,17 @@ def _host_of(host: str, url: str) -> str:
     return host
 
 
+def url_text(given: object) -> str:
+    """Return what was given as a URL as text.
+
+    Raises:
+      InvalidRequest: it is neither a str nor a `yarl.URL`.
+    """
+    if not isinstance(given, str | yarl.URL):
+        raise InvalidRequest(f"a URL must be a str or a yarl.URL, not {given!r}")
+    return str(given)
+
+
 def joined_url(base_url: str, url: str) -> str:
     """Return ``url`` when it is absolute, else what it names below ``base_url``.
 
@@ -166,16 +177,32 @@ def form_encoded(params: ParamsInput) -> str:
     Raises:
       InvalidRequest: a value is no str, number or bool.
     """
-    given: object = params
-    if not isinstance(given, Iterable) or isinstance(given, str | bytes):
-        raise InvalidRequest(f"params and data are a mapping or pairs, not {type(params).__name__}")
     pairs: list[tuple[str, str]] = []
-    for name, value in params.items() if isinstance(params, Mapping) else params:
+    for name, value in params.items() if isinstance(params, Mapping) else _checked_pairs(params):
         if isinstance(value, str | bytes | int | float) or not isinstance(value, Iterable):
             pairs.append((name, _text_of(name, value)))
+        elif isinstance(value, Mapping):
+            raise InvalidRequest(
+                f"parameter {name!r} is {value!r}, expected a str, a number, a bool, or a list of these; "
+                "json= sends what has more structure"
+            )
         else:
             pairs.extend((name, _text_of(name, each)) for each in value)
     return urlencode(pairs)
+
+
+def _checked_pairs(given: object) -> Iterable[tuple[str, Any]]:
+    if not isinstance(given, Iterable) or isinstance(given, str | bytes) or hasattr(given, "read"):
+        raise InvalidRequest(
+            f"params and data are a mapping or pairs, not {type(given).__name__}; what is encoded already "
+            "goes into the URL, or into content="
+        )
+    for pair in given:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidRequest(
+                f"params and data have the entry {pair!r}, expected a pair of name and value"
+            )
+        yield pair[0], pair[1]
 
 
 def _text_of(name: str, value: object) -> str:
@@ -187,6 +214,7 @@ def _text_of(name: str, value: object) -> str:
         return str(value)
     raise InvalidRequest(
         f"parameter {name!r} is {value!r}, expected a str, a number, a bool, or a list of these"
+        + ("; leave out what has no value" if value is None else "")
     )
 
 

@@ -17,6 +17,9 @@ from ._forwarded import peer_facts as peer_facts
 from ._headers import FieldsInput as FieldsInput
 from ._headers import Headers as Headers
 from ._headers import as_wire_headers as as_wire_headers
+from ._lines import MAX_LINE_CHARS as MAX_LINE_CHARS
+from ._lines import Lines as Lines
+from ._lines import LineTooLong as LineTooLong
 from ._response import Response as Response
 from ._response import charset_of as charset_of
 from ._response import decode_text as decode_text

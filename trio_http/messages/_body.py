@@ -33,6 +33,11 @@ class MessageBody(trio.abc.ReceiveStream):
         return self._ended and not self._rest
 
     @property
+    def length(self) -> int | None:
+        """How many bytes the body has in all, by its framing; None when only its end will tell."""
+        return None
+
+    @property
     @abc.abstractmethod
     def trailers(self) -> Headers:
         """The trailer section; empty before the end, and without one (RFC 9110 §6.5)."""

@@ -126,7 +126,12 @@ def as_wire_headers(fields: FieldsInput | None) -> wire.Headers:
     if isinstance(fields, wire.Headers):
         return fields
     pairs = fields.items() if isinstance(fields, Mapping) else _checked_pairs(fields)
-    return wire.Headers([(_latin_1(name, name), _latin_1(value, name)) for name, value in pairs])
+    try:
+        return wire.Headers([(_latin_1(name, name), _latin_1(value, name)) for name, value in pairs])
+    except UnicodeEncodeError:
+        raise
+    except ValueError as exc:
+        raise TypeError(f"header fields must be pairs of name and value, not {fields!r}: {exc}") from None
 
 
 def _checked_pairs(pairs: Any) -> Any:
@@ -137,7 +142,11 @@ def _checked_pairs(pairs: Any) -> Any:
 
 def _latin_1(text: object, name: object) -> bytes:
     if isinstance(text, str):
-        return text.encode("latin-1")
+        try:
+            return text.encode("latin-1")
+        except UnicodeEncodeError as exc:
+            exc.reason = f"header field {name!r} is sent in Latin-1; for other characters there are bytes"
+            raise
     if isinstance(text, bytes | bytearray | memoryview):
         return bytes(text)
     raise TypeError(f"header field {name!r} must have a name and a value of str or bytes, got {text!r}")

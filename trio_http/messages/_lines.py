@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import operator
 from collections import deque
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import trio
 
 from ._headers import Headers
-from ._response import decoder_of_text
+from ._response import NO_CHARSETS, charset_of
 
 #: How long a line may be, in characters: a sender that never ends one would otherwise fill the memory.
 #: Precedent: 64 KiB in asyncio, which users of streamed JSON find too little. Arbitrary.
@@ -48,15 +49,25 @@ class Lines:
 
     Args:
       body: any stream of bytes. It stays the caller's to close.
-      headers: name the charset, by Content-Type; UTF-8 is assumed without it, or if it is not known. Malformed
-        bytes become U+FFFD, and a byte order mark stays where it is, as in `Response.text`.
+      headers: name the charset, by Content-Type; UTF-8 is assumed without it, or if it is not known.
+        Malformed bytes become U+FFFD, and a byte order mark stays where it is, as in `Response.text`.
       max_chars: characters of a line without its end, at most, at least 1.
 
     Raises:
       ValueError, TypeError: ``max_chars`` is no positive integer.
     """
 
-    __slots__ = ("_body", "_decoder", "_ended", "_max_chars", "_number", "_parts", "_ready", "_skips_lf", "_tail")
+    __slots__ = (
+        "_body",
+        "_decoder",
+        "_ended",
+        "_max_chars",
+        "_number",
+        "_parts",
+        "_ready",
+        "_skips_lf",
+        "_tail",
+    )
 
     def __init__(
         self, body: trio.abc.ReceiveStream, headers: Headers, *, max_chars: int = MAX_LINE_CHARS
@@ -65,7 +76,7 @@ class Lines:
         if self._max_chars < 1:
             raise ValueError(f"max_chars must be at least 1, got {max_chars}")
         self._body = body
-        self._decoder = decoder_of_text(headers)
+        self._decoder = _decoder_of(headers)
         self._ready: deque[str] = deque()
         self._parts: list[str] = []  # of the line whose end is not here yet
         self._tail = 0  # characters in them
@@ -84,8 +95,8 @@ class Lines:
           LineTooLong: this line and everything behind it is not to be had.
           Exception: whatever the body raises. An unfinished line before it is not given.
 
-        Cancellation: nothing is lost; call again and continue. To other tasks it gives way once for each piece
-        of the body that it receives, and not for each line.
+        Cancellation: nothing is lost; call again and continue. To other tasks it gives way once for each
+        piece of the body that it receives, and not for each line.
         """
         if self._ready:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -102,7 +113,7 @@ class Lines:
         self._number += 1
         return self._ready.popleft()
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes | bytearray) -> None:
         """Divide a piece of the body; ``b""`` is its end."""
         self._ended = not piece
         text = self._decoder.decode(piece, final=self._ended)
@@ -125,3 +136,16 @@ class Lines:
         if self._ended and self._tail:
             self._ready.append("".join(self._parts))
             self._parts, self._tail = [], 0
+
+
+def _decoder_of(headers: Headers) -> codecs.IncrementalDecoder:
+    """Return what makes text of pieces of a body, by the same charset as `decode_text`."""
+    charset = charset_of(headers)
+    if charset is not None:
+        try:
+            b" ".decode(charset, "replace")  # refuses what is a codec, and none for text
+            if codecs.lookup(charset).name.replace("-", "_") not in NO_CHARSETS:
+                return codecs.getincrementaldecoder(charset)("replace")
+        except (LookupError, ValueError):
+            pass
+    return codecs.getincrementaldecoder("utf-8")("replace")

@@ -142,9 +142,9 @@ def _wrong_type(name: str, expected: str, got: object, hint: str = "") -> TypeEr
     return TypeError(f"{name} must be {expected}, not {type(got).__name__}{hint}")
 
 
-# Codecs that Python has, and that are no charsets. The sender chooses the charset, and `punycode` takes
-# quadratic time: 600 kB of it would stop the program for a minute.
-_NO_CHARSETS: Final = frozenset(["idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"])
+#: Codecs that Python has, and that are no charsets. The sender chooses the charset, and `punycode` takes
+#: quadratic time: 600 kB of it would stop the program for a minute.
+NO_CHARSETS: Final = frozenset(["idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"])
 
 
 def decode_text(content: bytes, headers: Headers) -> str:
@@ -152,7 +152,7 @@ def decode_text(content: bytes, headers: Headers) -> str:
     charset = charset_of(headers)
     if charset is not None:
         try:
-            if codecs.lookup(charset).name.replace("-", "_") not in _NO_CHARSETS:
+            if codecs.lookup(charset).name.replace("-", "_") not in NO_CHARSETS:
                 return content.decode(charset, "replace")
         except (LookupError, ValueError):
             pass  # a charset that Python does not know, or a codec that is none for text

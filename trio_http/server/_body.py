@@ -18,12 +18,13 @@ class RequestBody(MessageBody):
     answers rightly.
     """
 
-    __slots__ = ("_exchange", "_link", "_trailers")
+    __slots__ = ("_exchange", "_length", "_link", "_trailers")
 
     def __init__(self, link: Link, exchange: int) -> None:
         super().__init__()
         self._link: Link = link
         self._exchange = exchange
+        self._length = link.framing if link.framing >= 0 else None
         self._trailers = Headers()
 
     async def _next_piece(self) -> bytes:
@@ -32,6 +33,11 @@ class RequestBody(MessageBody):
         if not piece:
             self._trailers = Headers(self._link.wire.trailers)  # kept: later the connection has another's
         return piece
+
+    @property
+    def length(self) -> int | None:
+        """See `MessageBody.length`; 0 for a request without a body."""
+        return self._length
 
     @property
     def trailers(self) -> Headers:
