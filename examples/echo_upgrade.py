@@ -3,7 +3,7 @@
     python examples/echo_upgrade.py serve [port]
     python examples/echo_upgrade.py say [port]       # then type; Ctrl-D ends it
 
-The client speaks through `trio_http.wire`, to show what goes over the connection.
+Once both have agreed, each has the connection as a Trio stream, with what the other has sent ahead.
 """
 
 import sys
@@ -11,13 +11,12 @@ import sys
 import trio
 
 import trio_http
-from trio_http import wire
 
 
 async def echo(request: trio_http.Request) -> trio_http.Response | None:
     if "echo" not in request.upgrade_protocols:
         return trio_http.Response(426, text="I only speak echo.\n", headers={"Upgrade": "echo"})
-    async with request.upgrade("echo") as stream:  # a trio stream, with what the client has sent ahead
+    async with request.upgrade("echo") as stream:
         async for chunk in stream:
             await stream.send_all(chunk)
     return None
@@ -30,15 +29,7 @@ async def serve(port: int) -> None:
 
 
 async def say(port: int) -> None:
-    fields = [("Host", f"127.0.0.1:{port}"), ("Connection", "upgrade"), ("Upgrade", "echo")]
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        connection = wire.Connection(wire.CLIENT)
-        head = connection.send(wire.Request(method="GET", target="/", headers=fields))
-        await stream.send_all((head or b"") + (connection.send(wire.EndOfMessage()) or b""))
-        while (event := connection.next_event()) is wire.NEED_DATA:
-            connection.receive_data(await stream.receive_some())
-        if not isinstance(event, wire.InformationalResponse) or event.status_code != 101:
-            sys.exit(f"refused: {event}")
+    async with trio_http.Client() as client, client.upgrade(f"http://127.0.0.1:{port}/", "echo") as stream:
         async for line in trio.wrap_file(sys.stdin.buffer):
             await stream.send_all(line)
             answer = b""
@@ -52,3 +43,5 @@ if __name__ == "__main__":
         trio.run({"serve": serve, "say": say}[sys.argv[1]], int(sys.argv[2]) if len(sys.argv) > 2 else 8000)
     except* KeyboardInterrupt:
         pass
+    except* trio_http.UpgradeRefused as refused:
+        sys.exit(f"refused: {refused.exceptions[0]}")

@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import textwrap
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,14 +153,32 @@ def test_ci_runs_the_readmes_test_command_and_does_not_repeat_it() -> None:
 PAGE_OF_TESTS = "docs/how-to/test-your-program.md"
 
 
-@pytest.mark.parametrize("number", range(3))
-async def test_the_tests_of_the_guide_pass(number: int) -> None:
+@pytest.mark.parametrize("number", range(5))
+async def test_the_tests_of_the_guide_pass(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
     sources = blocks((ROOT / PAGE_OF_TESTS).read_text("utf-8"), "python")
-    assert len(sources) == 3
+    assert len(sources) == 5
     names = program(sources[number])
+    monkeypatch.chdir(tmp_path)
+    if "record" in names:
+        await recorded(names["record"], monkeypatch)
     tests = [value for name, value in names.items() if name.startswith("test_")]
     assert len(tests) == 1
     await tests[0]()
+
+
+async def recorded(record: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what a person runs by hand, with a server of ours in the place of the real one."""
+
+    async def shop(request: trio_http.Request) -> trio_http.Response:
+        assert request.headers["authorization"] == "Bearer abc"
+        return trio_http.Response(200, json=["socks"])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trio_http, "Client", partial(trio_http.testing.open_client, shop))
+        await record()
+    assert "abc" not in await trio.Path("shop.json").read_text("utf-8")
 
 
 # Its code blocks without a `client` define an `app`, a `config`, or both.

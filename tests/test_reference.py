@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_http import ServerConfig, ServerRates, ServerTimes
-from trio_http.wire import Leniency, Limits
+from trio_http import ClientConfig, ClientPace, ServerConfig, ServerRates, ServerTimes
+from trio_http.wire import PRODUCT_ID, Leniency, Limits
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/limits-and-defaults.md"
 
@@ -26,6 +26,12 @@ CODE: dict[str, dict[str, Any]] = {
     },
     "time": {field.name: field.default for field in attrs.fields(ServerTimes)},
     "rate": {field.name: field.default for field in attrs.fields(ServerRates)},
+    "setting": {
+        field.name: getattr(ClientConfig(), field.name)
+        for field in attrs.fields(ClientConfig)
+        if field.name not in ("limits", "lenient", "pace")
+    },
+    "pace": {field.name: field.default for field in attrs.fields(ClientPace)},
 }
 
 
@@ -45,6 +51,8 @@ PAGES_TABLES = tables(PAGE.read_text("utf-8"))
 
 def shown(value: Any) -> str:
     """A value as the page has it."""
+    if value == PRODUCT_ID:
+        return "wire.PRODUCT_ID"  # which changes with each release
     if isinstance(value, str):
         return f'"{value}"'
     return str(value) if value or isinstance(value, bool | int | float) else "none"

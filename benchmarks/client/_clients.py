@@ -162,6 +162,16 @@ class _RawConnection:
             raise ConnectionError("closed in place of an answer")
         return data
 
+    async def receive_into(self, buffer: bytearray) -> int:
+        """Receive on a plain socket, into the same memory again and again; return how many bytes came."""
+        import trio
+
+        await trio.lowlevel.wait_readable(self.sock)
+        count = self.sock.recv_into(buffer)
+        if not count:
+            raise ConnectionError("closed within an answer")
+        return count
+
     async def send(self, data: bytes) -> None:
         import trio
 
@@ -213,8 +223,9 @@ class _Raw:
         await connection.send(self._requests[url])
         head, rest = await connection.head()
         length, received = _length_of(head), len(rest)
+        buffer = bytearray(4 * RECEIVE)
         while received < length:
-            received += len(await connection.receive())
+            received += await connection.receive_into(buffer)
         return received
 
     async def upload(self, url: str, length: int) -> bytes:

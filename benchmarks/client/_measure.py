@@ -28,7 +28,9 @@ WARM_UP_REQUESTS = 2
 """Requests that each task makes on average before counting begins: the first one opens its connection."""
 
 LEAST_COUNT = 10
-"""Requests that are counted, however long they take. Arbitrary: of fewer, one slow one would be all."""
+"""Requests that are counted, however long they take. Arbitrary: of fewer, one slow one would be all. And at
+least one for each task, since an event loop may deal with all of them in a burst, and then with none.
+"""
 
 FEW = 10
 """Idle connections, or waiting requests, that many are compared with."""
@@ -47,8 +49,8 @@ class Meter:
 
     Args:
       tasks: that will call `tick`.
-      seconds: from the end of the warm-up to the end of the count; longer if fewer than `LEAST_COUNT`
-        requests are done in it.
+      seconds: from the end of the warm-up to the end of the count; longer if fewer requests than there are
+        tasks, or than `LEAST_COUNT`, are done in it.
       warm_up: seconds at least, before the count.
     """
 
@@ -56,6 +58,7 @@ class Meter:
         self._seconds = seconds
         self._warm_until = time.perf_counter() + warm_up
         self._count = -WARM_UP_REQUESTS * tasks  # negative: warming up
+        self._least = max(LEAST_COUNT, tasks)
         self._begin = self._end = self._cpu = 0.0
 
     def tick(self) -> bool:
@@ -65,7 +68,7 @@ class Meter:
             return False
         if self._begin:
             self._count += 1
-            if now < self._begin + self._seconds or self._count < LEAST_COUNT:
+            if now < self._begin + self._seconds or self._count < self._least:
                 return True
             self._end = now
             self._cpu = time.process_time() - self._cpu

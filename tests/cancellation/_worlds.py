@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 import trio.testing
 
-from trio_http import PoolClosed, Request, Response
+from trio_http import Request, Response
 from trio_http.client import Client
 from trio_http.instruments import (
     ClientCloseRecord,
@@ -23,7 +22,6 @@ from trio_http.instruments import (
 )
 from trio_http.server import Handler, ServerConfig, ServerTimes, serve_connection
 from trio_http.testing import MemoryStream, ScriptedPeer, SweepReport, cancel_at_every_step, memory_pair
-from trio_http.testing._scheduler import repeatable_order
 
 # No Date: an answer must be the same in every run.
 CONFIG = ServerConfig(date=False, server_name=None, times=ServerTimes(body_stall=5, linger=3))
@@ -342,148 +340,6 @@ def lands_in(report: SweepReport, *functions: str) -> None:
     reached = {name for point in report.points for name in point.within}
     missed = [name for name in functions if name not in reached]
     assert not missed, f"no cancel came in {missed}; they came in {sorted(reached)}"
-
-
-class Scene:
-    """A request or several, and the server that answers them: what the two sweeps below are about.
-
-    A new one is made for each run, and may remember what has happened in it.
-
-    Attributes:
-      options: of the client.
-      warm: how many connections the client has already.
-      lands: functions in which a cancel has to come.
-      refusals: what may come of it when the client is closed meanwhile.
-    """
-
-    refusals: tuple[type[Exception], ...] = (PoolClosed,)
-    options: Mapping[str, Any] = {}
-    warm: int = 1
-    lands: Sequence[str] = ()
-
-    def fresh_options(self) -> dict[str, Any]:
-        """Return those options of the client that remember something."""
-        return {}
-
-    async def app(self, request: Request) -> Response | None:
-        """Be the server."""
-        return Response(content=await request.read())
-
-    async def run(self, client: Client) -> None:
-        """Be the client, and see that what comes is right. Left alone, it succeeds."""
-        raise NotImplementedError
-
-    def see(self) -> None:
-        """See after each run, cancelled or not, that nothing is left behind."""
-
-
-class _Stage:
-    """Where a scene is played: again and again, each time from its beginning."""
-
-    scene: Scene
-
-    def __init__(self, make: Callable[[], Scene]) -> None:
-        self._make = make
-
-    @contextlib.asynccontextmanager
-    async def network(self) -> AsyncIterator[Network]:
-        scene = self.scene = self._make()
-
-        async def answer(request: Request) -> Response | None:
-            return Response(text="fresh") if request.path == "/fresh" else await scene.app(request)
-
-        async with Network(answer).opened() as net:
-            net.accounts = Accounts()
-            yield net
-
-    @contextlib.asynccontextmanager
-    async def opened(self, net: Network) -> AsyncIterator[Client]:
-        options = {"dial": net.dial, **self.scene.options, **self.scene.fresh_options()}
-        assert net.accounts is not None
-        async with Client(base_url="http://a", instruments=[net.accounts], **options) as net.client:
-            async with trio.open_nursery() as nursery:
-                for _ in range(self.scene.warm):
-                    nursery.start_soon(net.client.get, "/fresh")
-            yield net.client
-
-
-async def sweep_scene(make: Callable[[], Scene]) -> SweepReport:
-    """Cancel a scene at each of its steps; see that the client is none the worse, and has told no lie."""
-    stage = _Stage(make)
-
-    @contextlib.asynccontextmanager
-    async def world() -> AsyncIterator[Network]:
-        async with stage.network() as net, stage.opened(net):
-            yield net
-
-    async def perform(net: Network) -> None:
-        await stage.scene.run(net.client)
-
-    async def check(net: Network) -> None:
-        await net.see_all_is_well()
-        stage.scene.see()
-
-    report = await cancel_at_every_step(perform, world=world, check=check, max_steps=5000)
-    lands_in(report, *stage.scene.lands)
-    return report
-
-
-class _Steps(trio.abc.Instrument):
-    """Tells when a task has made so many steps."""
-
-    def __init__(self, limit: int) -> None:
-        self.task: trio.lowlevel.Task | None = None
-        self.reached = trio.Event()
-        self._left = limit
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self.task:
-            self._left -= 1
-            if self._left == 0:
-                self.reached.set()
-
-
-async def close_at_every_step(make: Callable[[], Scene]) -> int:
-    """Close the client after each step of a scene that another task plays.
-
-    After each run: the scene has come to its end, well or with what it may be refused with, and not with anybody's cancel;
-    every connection is closed, and the instruments were told the truth.
-
-    Returns:
-      How many of the runs were refused.
-    """
-    stage = _Stage(make)
-    refused = 0
-    for step in itertools.count(1):
-        outcome: list[str] = []
-        steps = _Steps(step)
-
-        async def play(client: Client, steps: _Steps = steps, outcome: list[str] = outcome) -> None:
-            steps.task = trio.lowlevel.current_task()
-            try:
-                await stage.scene.run(client)
-                outcome.append("well")
-            except stage.scene.refusals:
-                outcome.append("refused")
-            finally:
-                steps.reached.set()
-
-        with repeatable_order(0), trio.fail_after(1000):
-            async with stage.network() as net:
-                async with trio.open_nursery() as nursery, stage.opened(net) as client:
-                    nursery.start_soon(play, client)
-                    trio.lowlevel.add_instrument(steps)
-                    await steps.reached.wait()
-                    trio.lowlevel.remove_instrument(steps)
-                    ended = bool(outcome)
-                await trio.testing.wait_all_tasks_blocked()
-                stage.scene.see()
-        assert len(outcome) == 1, f"closed after step {step}: {outcome}"
-        refused += outcome == ["refused"]
-        if ended:
-            assert outcome == ["well"], "left alone, the scene succeeds"
-            return refused
-    raise AssertionError("a count has no end")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cancellation._worlds import Scene, close_at_every_step, sweep_scene
+from tests.cancellation._scenes import Scene, close_at_every_step, sweep_scene
 from tests.client._contents import open_files
 from trio_http import HTTPException, Request, Response
 from trio_http.client import Client
@@ -37,7 +37,9 @@ class _Echo(Scene):
     async def app(self, request: Request) -> Response | None:
         content = await request.read()
         self.got.append(content)
-        return Response(text=str(len(content)), headers={"x-trailer": str(request.body.trailers.get("x-sum"))})
+        return Response(
+            text=str(len(content)), headers={"x-trailer": str(request.body.trailers.get("x-sum"))}
+        )
 
     def see(self) -> None:
         assert all(content in self.whole for content in self.got), "half a content passed for the whole"
@@ -90,7 +92,8 @@ class _MultipartWithFiles(_Echo):
 
     async def app(self, request: Request) -> Response | None:
         content = await request.read()
-        assert content.endswith(b"--\r\n") and content.count(BIG) == 2 and b"field" in content
+        assert content.endswith(b"--\r\n")
+        assert (content.count(BIG), content.count(b"field")) == (2, 1), "half a form passed for the whole"
         if request.path == "/":
             return Response(307, headers={"location": "/next"})
         return Response(text="form")
@@ -240,7 +243,7 @@ FROM_DISK = [_Path, _File, _MultipartWithFiles]
 
 
 async def _in_this_thread(read: Callable[..., Any], *args: Any, abandon_on_cancel: bool = False) -> Any:
-    """Stand in for a thread, for which an autojump clock would not wait: cancelled before it, and not in it."""
+    """Stand in for a thread, for which an autojump clock would not wait: it is cancelled before it only."""
     await trio.lowlevel.checkpoint_if_cancelled()
     result = read(*args)
     await trio.lowlevel.cancel_shielded_checkpoint()

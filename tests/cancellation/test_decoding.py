@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cancellation._worlds import Scene, close_at_every_step, sweep_scene
+from tests.cancellation._scenes import Scene, close_at_every_step, sweep_scene
 from trio_http import ContentTooLarge, Request, Response, ResponseIncomplete, ResponseInvalid
 from trio_http.client import Client
 

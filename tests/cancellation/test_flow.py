@@ -14,8 +14,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cancellation._worlds import Scene, close_at_every_step, sweep_scene
-from trio_http import Auth, AuthRequest, CookieJar, DigestAuth, PoolClosed, RateLimit, Request, Response, Retry
+from tests.cancellation._scenes import Scene, close_at_every_step, sweep_scene
+from trio_http import (
+    Auth,
+    AuthRequest,
+    CookieJar,
+    DigestAuth,
+    PoolClosed,
+    RateLimit,
+    Request,
+    Response,
+    Retry,
+)
 from trio_http.client import Client, RaceFailed, race
 
 
@@ -232,7 +242,8 @@ class _Streamed(Scene):
 
 
 SCENES: Iterable[type[Scene]] = [
-    _Redirects, _RedirectsOfContent, _Digest, _KeptConnection, _Cookies, _Retries, _RateLimited, _Race, _Streamed,
+    _Redirects, _RedirectsOfContent, _Digest, _KeptConnection, _Cookies, _Retries, _RateLimited, _Race,
+    _Streamed,
 ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.cancellation._worlds import Accounts, Network, Scene, close_at_every_step, sweep_client, sweep_scene
+from tests.cancellation._scenes import Scene, close_at_every_step, sweep_scene
+from tests.cancellation._worlds import Accounts, Network, sweep_client
 from trio_http import ConnectFailed, PoolClosed, Request, Response, UpgradeRefused
 from trio_http.client import Client
 
@@ -129,7 +130,7 @@ async def test_accounts_that_do_not_balance_are_found(shown: str, autojump_clock
             accounts.dials = []
         case "connection":
             accounts.connection_closed = forget  # type: ignore[method-assign]
-    with pytest.raises(AssertionError, match="never finished|without an end|were begun"):
+    with pytest.raises(AssertionError, match=r"never finished|without an end|were begun"):
         async with Network(_quick).opened() as net:
             net.accounts = accounts
             if shown == "dial":

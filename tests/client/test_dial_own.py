@@ -55,8 +55,14 @@ async def a_tls_transport(port: int) -> Stream:
     return await tls_over(await connected(port), trusting(), server_hostname="origin.example")
 
 
+async def a_transport_over_an_ssl_stream(port: int) -> Stream:
+    return StreamTransport(
+        trio.SSLStream(await connected(port), trusting(), server_hostname="origin.example")
+    )
+
+
 PLAIN = [a_socket_stream, a_socket_transport, a_foreign_stream, a_stream_transport]
-SECURE = [an_ssl_stream, an_ssl_stream_for_https, a_tls_transport]
+SECURE = [an_ssl_stream, an_ssl_stream_for_https, a_tls_transport, a_transport_over_an_ssl_stream]
 
 
 def to_port(make: Callable[[int], Awaitable[Stream]], asked: list[Any]) -> Any:

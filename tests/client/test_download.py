@@ -265,12 +265,14 @@ def rest(start: int, said: str, **fields: str) -> Response:
         lambda there: rest(there, "nonsense"),
         lambda there: rest(there, f"bytes {there}-99999/100000", etag='"v2"'),
         lambda there: rest(there, f"bytes {there}-99999/100000", content_encoding="gzip"),
+        lambda there: Response(
+            206, CONTENT[there:-1], headers={**ETAG, "content-range": f"bytes {there}-99999/100000"}
+        ),
         lambda there: Response(206, CONTENT[there:], headers=ETAG),
         lambda there: Response(206, b"--a--", headers={"content-type": "multipart/byteranges; boundary=a"}),
         lambda there: Response(416),
         lambda there: Response(416, headers={"content-range": "bytes */5"}),
         lambda there: Response(416, headers={"content-range": f"bytes */{there}"}),
-        lambda there: Response(200, gzip.compress(CONTENT), headers={"content-encoding": "gzip"}),
     ],
 )  # fmt: skip
 async def test_an_answer_that_is_not_exactly_the_rest_makes_the_download_start_over(
@@ -278,31 +280,50 @@ async def test_an_answer_that_is_not_exactly_the_rest_makes_the_download_start_o
 ) -> None:
     target = tmp_path / "file"
     there = await cut_short(target, FileServer(CONTENT))
-    result, server = await resumed(target, answer(there), Response(200, CONTENT))
+    seen: list[Progress] = []
+    server = Scripted(answer(there), Response(200, CONTENT))
+    async with client_to(server) as client:
+        result = await client.download(URL, target, progress=seen.append)
     assert server.asked == [(f"bytes={there}-", '"v1"'), (None, None)]
     assert (result.status, result.resumed_from, result.requests) == (200, 0, 2)
+    assert {progress.resumed_from for progress in seen} == {0}, "its content was not even looked at"
     assert target.read_bytes() == CONTENT
     assert files(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("sent", [b"", CONTENT[:1000], CONTENT])
-async def test_a_range_whose_length_only_its_end_shows_is_held_to_it(sent: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("last", "sent"),
+    [
+        (99_999, b""),
+        (99_999, CONTENT[:1000]),
+        (99_999, CONTENT),
+        # These would be right, if there were no such ranges.
+        (100_000, None),
+        (-1, b""),
+    ],
+)
+async def test_a_range_whose_length_only_its_end_shows_is_held_to_it(
+    last: int, sent: bytes | None, tmp_path: Path
+) -> None:
     target = tmp_path / "file"
     there = await cut_short(target, FileServer(CONTENT))
+    said = {**ETAG, "content-range": f"bytes {there}-{there - 1 if last < 0 else last}/100000"}
+    content = CONTENT[there:] + b"a" if sent is None else sent
     asked: list[str | None] = []
+    seen: list[Progress] = []
 
     async def app(request: Request) -> Response | None:
         asked.append(request.headers.get("range"))
         if len(asked) > 1:
             return Response(200, CONTENT)
-        said = {**ETAG, "content-range": f"bytes {there}-99999/100000"}
         async with request.stream_response(206, headers=said) as body:
-            await body.send_all(sent)
+            await body.send_all(content)
         return None
 
     async with client_to(app) as client:
-        await client.download(URL, target)
+        await client.download(URL, target, progress=seen.append)
     assert asked == [f"bytes={there}-", None]
+    assert max(progress.received for progress in seen) == 100_000
     assert target.read_bytes() == CONTENT
 
 
@@ -365,6 +386,26 @@ async def test_decoded_content_is_not_gone_on_with(tmp_path: Path) -> None:
         with pytest.raises(ResponseIncomplete):
             await client.download(URL, tmp_path / "file")
     assert files(tmp_path) == []
+
+
+async def test_a_file_that_has_become_coded_is_decoded(tmp_path: Path) -> None:
+    await cut_short(tmp_path / "file", FileServer(CONTENT))
+    answer = Response(200, gzip.compress(CONTENT), headers={"content-encoding": "gzip"})
+    result, _ = await resumed(tmp_path / "file", answer)
+    assert (result.size, result.requests, result.resumed_from) == (100_000, 1, 0)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+async def test_what_was_not_to_be_decoded_is_not_gone_on_with_by_who_wants_it_decoded(tmp_path: Path) -> None:
+    content = os.urandom(100_000)
+    server = FileServer(gzip.compress(content), content_encoding="gzip")
+    async with client_to(server, [HALF]) as client:
+        with pytest.raises(ResponseIncomplete):
+            await client.download(URL, tmp_path / "file", decode=False)
+        assert part_of(tmp_path / "file").stat().st_size > 0
+        assert (await client.download(URL, tmp_path / "file")).resumed_from == 0
+    assert server.asked == [(None, None)] * 2
+    assert (tmp_path / "file").read_bytes() == content
 
 
 async def test_coded_content_that_is_wanted_as_it_is_is_gone_on_with(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from trio_http.client._config import ClientStatistics
+from trio_http.client._config import ClientStatistics, PoolCounts
 from trio_http.client._ledger import Abandon, Close, Dial, Fail, Give, Ledger, Slot, State, Waiter
 from trio_http.client._origin import Origin
 
 A, B, C = (Origin("http", name, 80) for name in "abc")
+
+NOTHING = PoolCounts(dialing=0, leased=0, idle=0, waiting=0)
 
 Books = Ledger[str, Waiter]
 
@@ -198,6 +200,71 @@ def test_the_end_of_everything_fails_who_waits_and_closes_what_is_open() -> None
     ledger.check()
 
 
+def test_a_dial_for_nobody_is_made_where_there_is_room_and_takes_none_from_anybody() -> None:
+    """C10: warming up."""
+    ledger = books(max_total=3, max_per_origin=2)
+    idle = leased(ledger, B)
+    ledger.give_back(idle)
+    for _ in range(2):
+        (order,) = ledger.warm(A)
+        assert isinstance(order, Dial)
+        assert order.waiter is None
+    assert ledger.warm(A) == [], "at the limit of its origin"
+    assert ledger.warm(C) == [], "at the limit of all; the idle one stays"
+    assert idle.state is State.IDLE
+    assert (ledger.count(A), ledger.count(B), ledger.count(C)) == (2, 1, 0)
+    ledger.close_all()
+    assert ledger.warm(A) == []
+
+
+def test_a_dial_for_nobody_serves_who_comes_and_is_given_up_for_another_origin() -> None:
+    ledger = books(max_total=2)
+    (first,) = ledger.warm(A)
+    (second,) = ledger.warm(A)
+    assert isinstance(first, Dial)
+    assert isinstance(second, Dial)
+    waiter = Waiter()
+    assert ledger.wait(A, waiter) == []
+    assert ledger.count(A) == 1, "the other one is for who waits"
+    abandoned, begun = ledger.wait(B, Waiter())
+    assert isinstance(abandoned, Abandon)
+    assert abandoned.slot is second.slot
+    assert isinstance(begun, Dial)
+    assert ledger.count(A) == 0
+    (order,) = ledger.dialed(first.slot)
+    assert isinstance(order, Give)
+    assert order.waiter is waiter
+
+
+def test_a_dial_for_nobody_that_fails_fails_nobody() -> None:
+    ledger = books()
+    (order,) = ledger.warm(A)
+    assert isinstance(order, Dial)
+    assert ledger.dial_failed(order.slot) == []
+    assert ledger.statistics().origins == {}
+
+
+def test_the_statistics_of_each_route_are_its_own() -> None:
+    ledger = books(max_per_origin=2)
+    ledger.give_back(leased(ledger, A))
+    leased(ledger, B)
+    dial_for(ledger, B)
+    ledger.wait(B, Waiter())
+    assert ledger.statistics().origins == {
+        "http://a": PoolCounts(dialing=0, leased=0, idle=1, waiting=0),
+        "http://b": PoolCounts(dialing=1, leased=1, idle=0, waiting=2),
+    }
+
+
+def test_the_check_finds_a_spare_dial_that_is_not_listed() -> None:
+    ledger = books()
+    ledger.warm(A)
+    ledger.check()
+    ledger._spare.clear()
+    with pytest.raises(AssertionError):
+        ledger.check()
+
+
 def test_the_check_finds_books_that_are_not_true() -> None:
     ledger = books()
     slot = leased(ledger, A)
@@ -217,7 +284,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(max_total=st.integers(1, 4), max_per_origin=st.integers(1, 3))
     def begin(self, max_total: int, max_per_origin: int) -> None:
         self.ledger = books(max_total, max_per_origin)
+        self.max_total, self.max_per_origin = max_total, max_per_origin
         self.waiting: list[tuple[Origin, Waiter]] = []  # the model: who waits, oldest first
+        self.made: list[tuple[Origin, Slot[str]]] = []  # and every connection there ever was
 
     def carry_out(self, orders: list[Any]) -> list[Slot[str]]:
         """Do what was ordered; return the dials that were begun."""
@@ -233,6 +302,8 @@ class LedgerMachine(RuleBasedStateMachine):
                     assert order.slot.state is State.LEASED
             elif isinstance(order, Dial):
                 assert order.slot.state is State.DIALING
+                assert order.waiter is None or (order.slot.route, order.waiter) in self.waiting
+                self.made.append((order.slot.route, order.slot))
                 begun.append(order.slot)
             else:
                 assert order.slot.state is State.CLOSED
@@ -246,6 +317,21 @@ class LedgerMachine(RuleBasedStateMachine):
         waiter = Waiter()
         self.waiting.append((origin, waiter))
         return multiple(*self.carry_out(self.ledger.wait(origin, waiter)))
+
+    @rule(target=slots, origin=st.sampled_from([A, B, C]))
+    def warm(self, origin: Origin) -> Any:
+        """Dial for nobody: when there is room, and only then, and at nobody's cost."""
+        before = [(slot, slot.state) for _, slot in self.made]
+        open_slots = [place for place, slot in self.made if slot.state is not State.CLOSED]
+        has_room = len(open_slots) < self.max_total and open_slots.count(origin) < self.max_per_origin
+        count = self.ledger.count(origin)
+        waited = any(each == origin for each, _ in self.waiting)
+        begun = self.carry_out(self.ledger.warm(origin))
+        assert len(begun) == has_room
+        assert all(slot.state is state for slot, state in before)
+        if not waited:
+            assert self.ledger.count(origin) == count + has_room
+        return multiple(*begun)
 
     @rule(target=slots, data=st.data())
     def give_up(self, data: st.DataObject) -> Any:
@@ -280,9 +366,25 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_books_are_true(self) -> None:
-        if hasattr(self, "ledger"):
-            self.ledger.check()
-            assert self.ledger.statistics().waiting == len(self.waiting)
+        if not hasattr(self, "ledger"):
+            return
+        self.ledger.check()
+        counts = self.ledger.statistics()
+        routes = {}
+        for origin in (A, B, C):
+            states = [slot.state for place, slot in self.made if place == origin]
+            real = PoolCounts(
+                dialing=states.count(State.DIALING),
+                leased=states.count(State.LEASED),
+                idle=states.count(State.IDLE),
+                waiting=sum(each == origin for each, _ in self.waiting),
+            )
+            if real != NOTHING:
+                routes[str(origin)] = real
+            assert self.ledger.count(origin) == real.idle + max(0, real.dialing - real.waiting)
+        assert counts.origins == routes
+        for name in ("dialing", "leased", "idle", "waiting"):
+            assert getattr(counts, name) == sum(getattr(each, name) for each in routes.values())
 
     def teardown(self) -> None:
         """However it went: when every dial succeeds and every lease ends, everybody is served."""

@@ -79,10 +79,13 @@ class Dialer:
         if not isinstance(stream, Transport) or stream.tls is None:
             return await self._secured(stream, origin, times)
         try:
+            if isinstance(stream.tls, trio.SSLStream):
+                await stream.tls.do_handshake()  # if it was not done yet
             self._tls.check(origin, stream.tls)
         except BaseException:
             await stream.aclose_forcefully()
             raise
+        times.secured = trio.current_time()
         return stream
 
     async def _connected(self, origin: Origin, times: DialTimes) -> trio.SocketStream:

@@ -146,7 +146,9 @@ async def download(
     if inspect.iscoroutinefunction(progress):
         raise TypeError("progress must be a plain function: it is called, and not awaited")
     target = _absolute(path)
-    request = hashlib.sha256(b"%s %s" % (plan.url.encode(), plan.target)).hexdigest()
+    # What is decoded is another file than what is not.
+    asked = b"%s %s %d" % (plan.url.encode(), plan.target, plan.settings.decode)
+    request = hashlib.sha256(asked).hexdigest()
     part = await trio.to_thread.run_sync(PartialFile.open, target, request)
     try:
         if not resume:
@@ -248,13 +250,12 @@ class _Run:
             **self._options,
             "headers": fields,
             "retry": None,  # is asked here, which knows what came
-            "decode": self._decode and record is None,
         }
         self._requests += 1
         async with self._stream("GET", self._url, **options) as response:
             self._response = response
             if response.status in _WHOLE:
-                return await self._take_whole(response, ranged=record is not None)
+                return await self._take_whole(response)
             if record is not None and response.status == _PARTIAL:
                 return await self._take_rest(response, record)
             if record is not None and response.status == _UNSATISFIABLE:
@@ -266,12 +267,10 @@ class _Run:
                 Response(response.status, headers=response.headers, reason=response.reason), response.url
             )
 
-    async def _take_whole(self, response: StreamedResponse, *, ranged: bool) -> bool:
+    async def _take_whole(self, response: StreamedResponse) -> bool:
         """Receive all of the content, from its beginning."""
         coding = _coding_of(response.headers)
         decodes = self._decode and bool(coding)
-        if ranged and decodes:
-            return await self._start_over()  # it was asked for as it is, and would have to be decoded
         self._validators = Validators.of(response.headers)
         self._total = None if decodes else _length_of(response.headers)
         record = None
@@ -285,6 +284,7 @@ class _Run:
         """Receive the content from where it was cut, or another part of it that begins there."""
         start = self._part.size
         first, last, total = _range_of(response.headers)
+        # If it is decoded, the record has no coding, and a part of what is coded is not the rest.
         length = _length_of(response.headers)
         is_the_rest = (
             first == start

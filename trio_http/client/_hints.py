@@ -32,7 +32,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "ca_certs": _TLS,
     "proxies": _PROXIES,
     "mounts": _PROXIES,
-    "proxy_auth": "Proxy(username=..., password=...) has it",
+    "proxy_auth": "Proxy(credentials=(username, password)) has it",
     "trust_env": "Client(proxies_from_environment=True, auth=trio_http.NetrcAuth()) is what it stands for",
     "http1": "HTTP/1.1 is all there is",
     "http2": "HTTP/1.1 is all there is",

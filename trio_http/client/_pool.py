@@ -116,13 +116,15 @@ class Pool:
         for order in self.ledger.close_all():
             if isinstance(order, Close):
                 assert order.slot.connection is not None
-                order.slot.connection.lift_limits()
+                self._forget(order.slot.connection)
                 if order.slot.connection.watch is None:  # else its exchange ends first, and tells
                     self._tell_closed(order.slot.connection, "client closed")
                 order.slot.connection.transport.close()
                 transports.append(order.slot.connection.transport)
             else:
                 self._carry_out([order])
+        if self._poll is not None:
+            self._poll.close()
         return transports
 
     def statistics(self) -> ClientStatistics:
@@ -260,7 +262,7 @@ class Pool:
         Cancellation: not affected; the connection is closed when this returns.
         """
         link.transport.close()
-        link.lift_limits()
+        self._forget(link)
         self._carry_out(self.ledger.close(link.slot))
         link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
         self._tell_closed(link, because)
@@ -291,7 +293,7 @@ class Pool:
 
     def _close_unused(self, link: Link, because: str) -> None:
         """Close a connection where nobody can await."""
-        link.lift_limits()
+        self._forget(link)
         self._tell_closed(link, because)
         self._finish_soon(link.transport)
 
@@ -309,6 +311,11 @@ class Pool:
         transport.close()
         assert self._nursery is not None
         self._nursery.start_soon(_finish, transport)
+
+    def _forget(self, link: Link) -> None:
+        """Let go of a connection that is being closed, also where it stood to be looked at later."""
+        link.lift_limits()
+        self._ticker.forget(link)
 
     def _tell_closed(self, link: Link, because: str) -> None:
         """Tell the instruments of the end of a connection."""

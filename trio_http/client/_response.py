@@ -509,9 +509,10 @@ def _decoder_of(link: Link) -> ContentDecoder | None:
     Raises:
       ContentCodingError: nobody would code content so.
     """
-    plan = link.plan
+    plan, head = link.plan, link.head
     assert plan is not None
-    if link.coding is None or not plan.settings.decode:
+    assert head is not None
+    if link.coding is None or not plan.settings.decode or head.status_code == 206 or link.content == b"":
         return None
     return decoder_for(link.coding)
 

@@ -207,11 +207,19 @@ class TLSSettings:
         return self._names.get(_plain(origin.host), origin.host.removesuffix("."))
 
     def check(self, origin: Origin, tls: TLSFacts) -> None:
-        """Compare the server's certificate, after the handshake, with those pinned for ``origin``.
+        """Look at what the handshake has brought: the server's certificate is one of those pinned for
+        ``origin``, if any are, and the protocol is ours.
 
         Raises:
           CertificateMismatch: it is none of them.
+          ssl.SSLError: it is HTTP/2, which somebody must have offered (ALPN).
         """
+        if tls is not None and tls.selected_alpn_protocol() == "h2":
+            raise ssl.SSLError(
+                ssl.SSL_ERROR_SSL,
+                f"{origin} has chosen HTTP/2, which the context offered it; it should offer http/1.1 alone"
+                ' (`set_alpn_protocols(["http/1.1"])`)',
+            )
         pins = self._pins.get(_plain(origin.host))
         if pins is None:
             return
@@ -256,8 +264,7 @@ class TLSSettings:
 
         Raises:
           trio.BrokenResourceError: as `trio_http.transport.tls_over`.
-          CertificateMismatch: as `check`.
-          ssl.SSLError: the context offers HTTP/2 (ALPN), and the server has chosen that.
+          CertificateMismatch, ssl.SSLError: as `check`.
           Exception: as `context_for`.
 
         Cancellation: the stream is closed, without an alert.
@@ -286,7 +293,6 @@ class TLSSettings:
                     del self._last[next(iter(self._last))]
         try:
             self.check(origin, transport.tls)
-            _check_protocol(origin, transport.tls)
         except BaseException:
             await transport.aclose_forcefully()
             raise
@@ -315,16 +321,6 @@ def _checked(context: object) -> ssl.SSLContext:
     if context.protocol == ssl.PROTOCOL_TLS_SERVER:
         raise TypeError("ssl_context is one for servers; trio_http.client_context makes one for clients")
     return context
-
-
-def _check_protocol(origin: Origin, tls: TLSFacts) -> None:
-    """Refuse a server that has chosen to speak HTTP/2, which our requests would be nonsense in."""
-    if tls is not None and tls.selected_alpn_protocol() == "h2":
-        raise ssl.SSLError(
-            ssl.SSL_ERROR_SSL,
-            f"{origin} has chosen HTTP/2, which the context offered it; it should offer http/1.1 alone"
-            ' (`set_alpn_protocols(["http/1.1"])`)',
-        )
 
 
 def _digest(pin: str) -> bytes:
