@@ -115,7 +115,7 @@ class Shop:
 class Package:
     """`trio_http` as the blocks see it, with a `Client` whose connections all lead to the shop."""
 
-    def __init__(self, shop: Shop) -> None:
+    def __init__(self, shop: trio_http.Handler) -> None:
         self._shop = shop
 
     def __getattr__(self, name: str) -> Any:
@@ -131,7 +131,7 @@ async def run(page: str, number: int, shop: Shop, **names: Any) -> dict[str, Any
     return await run_source(source, shop, **names)
 
 
-async def run_source(source: str, shop: Shop, **names: Any) -> dict[str, Any]:
+async def run_source(source: str, shop: trio_http.Handler, **names: Any) -> dict[str, Any]:
     names |= {
         "functools": functools, "hashlib": hashlib, "hmac": hmac, "math": math, "pathlib": pathlib,
         "trio": trio, "trio_http": Package(shop),
@@ -340,6 +340,18 @@ async def test_the_other_server_is_asked_when_the_mirror_fails(
 async def test_the_server_learns_what_is_left(shop: Shop, autojump_clock: trio.testing.MockClock) -> None:
     await run("retry-and-limit.md", 7, shop)
     assert shop.fields["request-deadline"] == "5000"
+
+
+# ----------------------------------------------------------------------- upgrade.md
+
+
+async def test_the_guides_client_speaks_with_the_guides_server() -> None:
+    """The first block of the page is the server, the last one the client."""
+    server, *_, client = blocks((FOLDER / "upgrade.md").read_text("utf-8"), "python")
+    names: dict[str, Any] = {}
+    exec(compile(server, "upgrade.md", "exec"), names)
+    left = await run_source(client, names["app"])
+    assert left["answer"] == b"hello"
 
 
 # ----------------------------------------------------------------------- coming-from-httpx.md

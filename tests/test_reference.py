@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+import trio_http
 from trio_http import ClientConfig, ClientPace, ServerConfig, ServerRates, ServerTimes
 from trio_http.wire import PRODUCT_ID, Leniency, Limits
 
@@ -74,3 +75,18 @@ def test_the_page_names_nothing_that_the_code_has_not() -> None:
     code = {word: set(names) for word, names in CODE.items()}
     code["leniency"] = {leniency.name for leniency in Leniency}
     assert {word: set(rows) for word, rows in PAGES_TABLES.items()} == code
+
+
+ERRORS = (PAGE.parent / "errors.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in dir(trio_http)
+        if isinstance(getattr(trio_http, name), type) and issubclass(getattr(trio_http, name), Exception)
+    ],
+)
+def test_the_page_on_errors_names_each_of_them(name: str) -> None:
+    assert f"`{name}`" in ERRORS or f"trio_http.{name}" in ERRORS

@@ -20,6 +20,8 @@ from trio_http.testing import ScriptedPeer, cancel_at_every_step, open_client
 
 BIG = bytes(range(256)) * 400  # beyond what is sent at once with a head, and beyond a read
 WARM = pytest.mark.parametrize("warm", [0, 1], ids=["cold", "warm"])
+# A plain request that nobody looks on at goes a shorter way.
+WATCHED = pytest.mark.parametrize("watched", [False, True], ids=["alone", "watched"])
 
 
 async def app(request: Request) -> Response | None:
@@ -62,19 +64,21 @@ class Pieces:
 
 
 @WARM
-async def test_a_get(warm: int, autojump_clock: MockClock) -> None:
+@WATCHED
+async def test_a_get(warm: int, watched: bool, autojump_clock: MockClock) -> None:
     async def scenario(client: Client) -> None:
         assert (await client.get("/")).text == "hello"
 
-    report = await sweep_client(scenario, app, warm=warm)
+    report = await sweep_client(scenario, app, warm=warm, watched=watched)
     lands_in(report, "_receive_head", "push", *([] if warm else ["lease"]))
 
 
-async def test_a_get_of_a_big_answer_over_a_narrow_way(autojump_clock: MockClock) -> None:
+@WATCHED
+async def test_a_get_of_a_big_answer_over_a_narrow_way(watched: bool, autojump_clock: MockClock) -> None:
     async def scenario(client: Client) -> None:
         assert (await client.get("/big")).content == BIG
 
-    report = await sweep_client(scenario, app, warm=1, network={"buffer_bytes": 20_000})
+    report = await sweep_client(scenario, app, warm=1, watched=watched, network={"buffer_bytes": 20_000})
     lands_in(report, "_read_whole")
 
 
@@ -87,11 +91,12 @@ async def test_a_head(autojump_clock: MockClock) -> None:
 
 
 @WARM
-async def test_a_post_in_one_send(warm: int, autojump_clock: MockClock) -> None:
+@WATCHED
+async def test_a_post_in_one_send(warm: int, watched: bool, autojump_clock: MockClock) -> None:
     async def scenario(client: Client) -> None:
         assert (await client.post("/echo", content=b"content")).content == b"content"
 
-    await sweep_client(scenario, app, warm=warm)
+    await sweep_client(scenario, app, warm=warm, watched=watched)
 
 
 async def test_a_post_of_more_than_goes_out_at_once(autojump_clock: MockClock) -> None:
@@ -228,7 +233,8 @@ async def test_a_streamed_answer_that_is_closed_early_and_one_that_is_read_whole
     await sweep_client(scenario, app, warm=1)
 
 
-async def test_an_answer_that_is_cut_off(autojump_clock: MockClock) -> None:
+@WATCHED
+async def test_an_answer_that_is_cut_off(watched: bool, autojump_clock: MockClock) -> None:
     async def cut(request: Request) -> None:
         async with request.stream_response() as body:
             await body.send_all(b"half")
@@ -239,7 +245,7 @@ async def test_an_answer_that_is_cut_off(autojump_clock: MockClock) -> None:
             await client.get("/")
             raise AssertionError("half an answer was returned")
 
-    await sweep_client(scenario, cut, warm=1)
+    await sweep_client(scenario, cut, warm=1, watched=watched)
 
 
 async def test_opening_using_and_closing_a_client(autojump_clock: MockClock) -> None:

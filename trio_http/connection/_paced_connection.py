@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import trio
 
-from trio_http.transport import Transport
+from trio_http.transport import RECEIVE_BYTES, Transport
 from trio_http.wire import Leniency, Limits, Sentinel
 
 from ._connection import HTTPConnection
@@ -32,6 +32,7 @@ class PacedConnection(HTTPConnection, abc.ABC):
       ticker: watches it. None: nobody does, and no time is limited.
 
     Attributes:
+      MOST_BYTES: what one receive of a body that comes fast may grow to.
       BODY: what the peer is too slow with when it does not send its body.
       ticker: as given.
       awaiting: what the peer is too slow with when `receive_deadline` passes.
@@ -55,6 +56,7 @@ class PacedConnection(HTTPConnection, abc.ABC):
     )
 
     BODY: ClassVar[Any] = None
+    MOST_BYTES: ClassVar[int] = RECEIVE_BYTES
 
     def __init__(
         self,
@@ -157,6 +159,8 @@ class PacedConnection(HTTPConnection, abc.ABC):
         try:
             data = await self.transport.receive()
             count = len(data)
+            if count == self.transport.receive_bytes < self.MOST_BYTES:
+                self.transport.receive_bytes = min(2 * count, self.MOST_BYTES)
         finally:
             self.receive_deadline = math.inf
             pace.stop(trio.current_time(), count)

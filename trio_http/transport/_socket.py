@@ -141,9 +141,9 @@ class SocketBase(Transport):
         finally:
             self._passing = False
 
-    def _note_received(self, length: int) -> None:
+    def _note_received(self, length: int, asked: int = RECEIVE_BYTES) -> None:
         """Note how much a `recv` returned; needless when `_ready` was False and the buffer was not filled."""
-        self._ready = length == RECEIVE_BYTES or self.hangup is not Hangup.NONE
+        self._ready = length == asked or self.hangup is not Hangup.NONE
 
     def attach(self, poll: EdgePoll, on_hangup: Callable[[bool], None] | None = None) -> bool:
         """See `Transport.attach`."""
@@ -285,15 +285,15 @@ class SocketTransport(SocketBase):
                 raise trio.ClosedResourceError("this connection was closed by our side")
             await self._wait_readable()
             try:
-                data = self._recv(RECEIVE_BYTES)
+                data = self._recv(self.receive_bytes)
             except BlockingIOError:
                 # The kernel may wake us for nothing: select(2), "BUGS"; or the edge was of bytes read before.
                 self._ready = False
                 continue
             except OSError as exc:
                 raise self._failure(exc) from exc
-            if self._ready or len(data) == RECEIVE_BYTES:
-                self._note_received(len(data))
+            if self._ready or len(data) == self.receive_bytes:
+                self._note_received(len(data), self.receive_bytes)
             return data
 
     def receive_nowait(self) -> bytes | None:

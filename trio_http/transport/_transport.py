@@ -68,10 +68,21 @@ class Transport(trio.abc.AsyncResource):
       can_half_close: `send_eof` leaves the receiving direction open.
       peername: address of the peer, as it was at the beginning.
       sockname: our own address, as it was at the beginning.
+      receive_bytes: the most that one `receive` returns: `RECEIVE_BYTES`, unless who receives much has raised
+        it.
       tls: where to read the facts of the TLS session. None when the transport is not encrypted.
     """
 
-    __slots__ = ("can_half_close", "closed", "hangup", "peername", "sockname", "tls", "truncated")
+    __slots__ = (
+        "can_half_close",
+        "closed",
+        "hangup",
+        "peername",
+        "receive_bytes",
+        "sockname",
+        "tls",
+        "truncated",
+    )
 
     kind: ClassVar[str]
 
@@ -80,6 +91,7 @@ class Transport(trio.abc.AsyncResource):
         self.hangup: Hangup = Hangup.NONE
         self.truncated: bool = False
         self.can_half_close: bool = True
+        self.receive_bytes: int = RECEIVE_BYTES
         self.peername: Address = None
         self.sockname: Address = None
         self.tls: TLSFacts = None
@@ -95,7 +107,7 @@ class Transport(trio.abc.AsyncResource):
         Always a checkpoint.
 
         Returns:
-          1 to `RECEIVE_BYTES` bytes, or b"" at the end of the stream, then and in every later call.
+          1 to `receive_bytes` bytes, or b"" at the end of the stream, then and in every later call.
           `truncated` says whether that end can be trusted.
 
         Raises:
@@ -104,6 +116,8 @@ class Transport(trio.abc.AsyncResource):
           trio.BusyResourceError: another task is waiting in this method.
 
         Cancellation: nothing is lost; call again and continue.
+
+        Kinds: only a plain socket heeds a raised `receive_bytes`.
         """
 
     @abc.abstractmethod
