@@ -140,7 +140,7 @@ class UpgradeRefused(HTTPError):
 
 
 class StatusError(HTTPError):
-    """A response with status 400-599 met ``raise_for_status``.
+    """A response with status 400-599 met ``raise_for_status``, or one that is no file met ``download``.
 
     Attributes:
       response: the response.

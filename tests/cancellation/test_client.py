@@ -70,7 +70,7 @@ async def test_a_get(warm: int, watched: bool, autojump_clock: MockClock) -> Non
         assert (await client.get("/")).text == "hello"
 
     report = await sweep_client(scenario, app, warm=warm, watched=watched)
-    lands_in(report, "_receive_head", "push", *([] if warm else ["lease"]))
+    lands_in(report, "_receive_head", "finish_send", *([] if warm else ["lease"]))
 
 
 @WATCHED

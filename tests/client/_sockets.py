@@ -34,7 +34,7 @@ class PeerSocket:
 
 
 class BlindTransport(SocketTransport):
-    """A socket whose peer's end is never noticed beforehand: what a race with the server's close looks like."""
+    """A socket whose peer's end is never noticed beforehand, as in a race with the server's close."""
 
     __slots__ = ()
 

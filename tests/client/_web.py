@@ -100,7 +100,7 @@ class Web:
 
 @asynccontextmanager
 async def web(
-    answers: Mapping[str, Answer] | None = None, *, leased: int = 0, **options: Any
+    answers: Mapping[str, Any] | None = None, *, leased: int = 0, **options: Any
 ) -> AsyncIterator[tuple[Client, Web]]:
     """A client and the web that it is in; when the block ends, no connection may be in use.
 

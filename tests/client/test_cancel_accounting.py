@@ -1,5 +1,5 @@
-"""What an exchange says of itself when it is over, however it ended: to instruments, and to the `report` of its
-request (N16, C61, C66).
+"""What an exchange says of itself when it is over, however it ended: to instruments, and to the `report` of
+its request (N16, C61, C66).
 """
 
 from __future__ import annotations
@@ -163,55 +163,162 @@ ENDS: dict[str, tuple[Any, ...]] = {
     "reused": ([lambda: answering(OK, OK)], {}, twice, None, "complete", "kept", "response complete", True),
     "last": ([lambda: answering(CLOSE)], {}, get, None, "complete", "closed", "last exchange", True),
     "left unread": (
-        [lambda: answering(HALF)], {}, stream_unread, None, "complete", "closed", "body not read", True,
+        [lambda: answering(HALF)],
+        {},
+        stream_unread,
+        None,
+        "complete",
+        "closed",
+        "body not read",
+        True,
     ),
     "left unread, all here": (
-        [lambda: answering(OK)], {}, stream_unread, None, "complete", "kept", "response complete", True,
+        [lambda: answering(OK)],
+        {},
+        stream_unread,
+        None,
+        "complete",
+        "kept",
+        "response complete",
+        True,
     ),
     "block failed": (
-        [lambda: answering(HALF)], {}, stream_failed, None, "complete", "closed", "body not read", True,
+        [lambda: answering(HALF)],
+        {},
+        stream_failed,
+        None,
+        "complete",
+        "closed",
+        "body not read",
+        True,
     ),
     "early answer": (
         [lambda: ScriptedPeer(memory_pair(CLOGGED)).expect_until(END).send(OK)],
-        {}, post, None, "complete", "closed", "last exchange", True,
+        {},
+        post,
+        None,
+        "complete",
+        "closed",
+        "last exchange",
+        True,
     ),
-    "upgraded": ([lambda: listening(SWITCH)], {}, upgraded, None, "complete", "handed over", "upgraded", True),
+    "upgraded": (
+        [lambda: listening(SWITCH)],
+        {},
+        upgraded,
+        None,
+        "complete",
+        "handed over",
+        "upgraded",
+        True,
+    ),
     "upgrade refused": (
-        [lambda: answering(OK)], {}, upgraded, UpgradeRefused, "complete", "kept", "response complete", True,
+        [lambda: answering(OK)],
+        {},
+        upgraded,
+        UpgradeRefused,
+        "complete",
+        "kept",
+        "response complete",
+        True,
     ),
     "cancelled waiting": (
-        [listening], {"max_connections": 1}, waiting_for_a_second, None, "cancelled", "none", "cancelled", False,
+        [listening],
+        {"max_connections": 1},
+        waiting_for_a_second,
+        None,
+        "cancelled",
+        "none",
+        "cancelled",
+        False,
     ),
     "cancelled before, no connection": (
-        [], {}, cancelled_before, None, "cancelled", "none", "cancelled", False,
+        [],
+        {},
+        cancelled_before,
+        None,
+        "cancelled",
+        "none",
+        "cancelled",
+        False,
     ),
     "cancelled before, idle": (
-        [lambda: answering(OK)], {}, cancelled_before_again, None, "cancelled", "kept", "nothing was sent", False,
+        [lambda: answering(OK)],
+        {},
+        cancelled_before_again,
+        None,
+        "cancelled",
+        "kept",
+        "nothing was sent",
+        False,
     ),
     "cancelled, no answer": ([listening], {}, for_a_second, None, "cancelled", "closed", "cancelled", True),
     "cancelled in the body": (
-        [lambda: listening(HALF)], {}, for_a_second, None, "cancelled", "closed", "cancelled", True,
+        [lambda: listening(HALF)],
+        {},
+        for_a_second,
+        None,
+        "cancelled",
+        "closed",
+        "cancelled",
+        True,
     ),
     "cancelled sending": (
         [lambda: ScriptedPeer(memory_pair(CLOGGED)).expect_until(END)],
-        {}, upload_for_a_second, None, "cancelled", "closed", "cancelled", True,
+        {},
+        upload_for_a_second,
+        None,
+        "cancelled",
+        "closed",
+        "cancelled",
+        True,
     ),
     "not connected": ([], {}, get, ConnectFailed, "failed", "none", "no connection", False),
     "lost": ([lambda: listening().close()], {}, get, ConnectionLost, "failed", "closed", "failed", True),
     "incomplete": (
-        [lambda: listening(HALF).close()], {}, get, ResponseIncomplete, "failed", "closed", "failed", True,
+        [lambda: listening(HALF).close()],
+        {},
+        get,
+        ResponseIncomplete,
+        "failed",
+        "closed",
+        "failed",
+        True,
     ),
-    "invalid": ([lambda: listening(b"no HTTP\r\n\r\n")], {}, get, ResponseInvalid, "failed", "closed", "failed", True),
+    "invalid": (
+        [lambda: listening(b"no HTTP\r\n\r\n")],
+        {},
+        get,
+        ResponseInvalid,
+        "failed",
+        "closed",
+        "failed",
+        True,
+    ),
     "too large": (
-        [lambda: listening(HALF)], {"max_content_bytes": 5}, get, ContentTooLarge, "failed", "closed", "failed", True,
+        [lambda: listening(HALF)],
+        {"max_content_bytes": 5},
+        get,
+        ContentTooLarge,
+        "failed",
+        "closed",
+        "failed",
+        True,
     ),
     "too slow": (
-        [listening], {"pace": ClientPace(head=1)}, get, ConnectionLost, "failed", "closed", "failed", True,
+        [listening],
+        {"pace": ClientPace(head=1)},
+        get,
+        ConnectionLost,
+        "failed",
+        "closed",
+        "failed",
+        True,
     ),
     "bad length": ([listening], {}, bad_length, InvalidRequest, "failed", "closed", "failed", True),
     "bad source": ([listening], {}, bad_source, LookupError, "failed", "closed", "failed", True),
     "bad file": ([], {}, bad_file, FileNotFoundError, "failed", "none", "no connection", False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ENDS)
@@ -254,7 +361,9 @@ async def test_a_cancel_within_the_block_of_a_stream_is_told_as_such(
         with trio.move_on_after(1):
             async with client.stream("GET", URL, report=reports.append):
                 await trio.sleep_forever()
-    assert [(each.outcome, each.fate, each.because) for each in reports] == [("cancelled", "closed", "cancelled")]
+    assert [(each.outcome, each.fate, each.because) for each in reports] == [
+        ("cancelled", "closed", "cancelled")
+    ]
 
 
 @pytest.mark.xfail(strict=True, reason="the exchange notes the request as sent, also when that failed")
@@ -270,7 +379,9 @@ async def test_a_request_that_could_not_be_sent_is_not_told_as_sent() -> None:
     assert not reports[0].request_complete
 
 
-@pytest.mark.xfail(strict=True, reason="the exchange tells the error of its connection, not the one it raises")
+@pytest.mark.xfail(
+    strict=True, reason="the exchange tells the error of its connection, not the one it raises"
+)
 @pytest.mark.parametrize("name", ["lost", "incomplete head", "too slow"])
 async def test_the_error_told_is_the_one_raised_and_the_reason_is_the_real_one(
     name: str, autojump_clock: trio.testing.MockClock
@@ -290,7 +401,7 @@ async def test_the_error_told_is_the_one_raised_and_the_reason_is_the_real_one(
 
 
 async def test_a_cancel_before_anything_was_sent_says_nothing_of_the_exchange_before() -> None:
-    """N16: with the same request again, the record was that of the exchange before, as if sent and answered."""
+    """N16: with the same request again, the record was that of the exchange before, as if answered."""
     told = Told()
     async with client_of(answering(OK), instruments=[told]) as (client, _):
         await client.get(URL)
@@ -308,7 +419,10 @@ async def test_a_cancel_before_anything_was_sent_says_nothing_of_the_exchange_be
 async def test_what_is_sent_again_is_an_exchange_of_its_own() -> None:
     """N16, C6: each with what became of it."""
     told = Told()
-    async with client_of(answering(OK).expect_until(END).close(), answering(OK), instruments=[told]) as (client, _):
+    async with client_of(answering(OK).expect_until(END).close(), answering(OK), instruments=[told]) as (
+        client,
+        _,
+    ):
         await client.get(URL)
         await client.get(URL)
     told.check()
@@ -365,7 +479,9 @@ async def test_the_counts_are_those_of_the_wire() -> None:
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    peer = ScriptedPeer().expect_until(b"hello").send(early).wait_until_quiet().send(answer).wait_until_quiet()
+    peer = (
+        ScriptedPeer().expect_until(b"hello").send(early).wait_until_quiet().send(answer).wait_until_quiet()
+    )
     async with client_of(peer.send(body[:10]).wait_until_quiet().send(body[10:])) as (client, network):
         await client.post(URL, content=b"hello", report=reports.append)
         (record,) = reports

@@ -12,9 +12,7 @@ START = f"{HERE}/start"
 
 
 def setting(*cookies: str, status: int = 200, **fields: str) -> Response:
-    return Response(
-        status, headers=[*(("Set-Cookie", cookie) for cookie in cookies), *fields.items()]
-    )
+    return Response(status, headers=[*(("Set-Cookie", cookie) for cookie in cookies), *fields.items()])
 
 
 async def test_what_a_response_sets_goes_with_the_next_request() -> None:

@@ -24,11 +24,14 @@ class Times:
 async def test_requests_begin_in_turn_and_at_the_rate(autojump_clock: MockClock) -> None:
     times = Times()
     urls = [f"{HERE}/{number}" for number in range(6)]
-    async with web(dict.fromkeys(urls, times), rate_limit=RateLimit(2, burst=2)) as (client, _):
-        async with trio.open_nursery() as nursery:
-            for url in urls:
-                nursery.start_soon(client.get, url)
-                await trio.testing.wait_all_tasks_blocked()
+    answers = dict.fromkeys(urls, times)
+    async with (
+        web(answers, rate_limit=RateLimit(2, burst=2)) as (client, _),
+        trio.open_nursery() as nursery,
+    ):
+        for url in urls:
+            nursery.start_soon(client.get, url)
+            await trio.testing.wait_all_tasks_blocked()
     assert times.notes == [("/0", 0), ("/1", 0), ("/2", 0.5), ("/3", 1), ("/4", 1.5), ("/5", 2)]
 
 
@@ -94,13 +97,12 @@ async def test_redirects_retries_and_second_attempts_take_their_turn_too(autojum
 
 
 async def test_a_stream_counts_when_it_begins_and_not_while_it_lasts(autojump_clock: MockClock) -> None:
-    async with web(rate_limit=RateLimit(1)) as (client, _):
-        async with client.stream("GET", f"{HERE}/") as first:
-            await trio.sleep(5)
-            async with client.stream("GET", f"{HERE}/") as second:
-                assert trio.current_time() == 5
-                await second.read()
-            await first.read()
+    async with web(rate_limit=RateLimit(1)) as (client, _), client.stream("GET", f"{HERE}/") as first:
+        await trio.sleep(5)
+        async with client.stream("GET", f"{HERE}/") as second:
+            assert trio.current_time() == 5
+            await second.read()
+        await first.read()
 
 
 async def test_one_limit_can_be_shared_by_clients(autojump_clock: MockClock) -> None:

@@ -55,7 +55,7 @@ class Recovering:
         return Response(text="at last")
 
 
-# ------------------------------------------------------------------------------------------------ statuses
+# ------------------------------------------ statuses
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
@@ -86,7 +86,9 @@ async def test_the_last_answer_is_the_callers_with_its_content(autojump_clock: M
     assert len(server.at) == 6
 
 
-@pytest.mark.parametrize(("method", "asked"), [("GET", 3), ("PUT", 3), ("DELETE", 3), ("POST", 1), ("PATCH", 1)])
+@pytest.mark.parametrize(
+    ("method", "asked"), [("GET", 3), ("PUT", 3), ("DELETE", 3), ("POST", 1), ("PATCH", 1)]
+)
 async def test_only_what_does_no_harm_is_asked_again(
     method: str, asked: int, autojump_clock: MockClock
 ) -> None:
@@ -114,7 +116,7 @@ async def test_a_request_has_its_own_policy_or_none(autojump_clock: MockClock) -
     assert len(server.at) == 3
 
 
-# --------------------------------------------------------------------------------------------- Retry-After
+# ------------------------------------------ Retry-After
 
 
 def date_in(seconds: float) -> dict[str, str]:
@@ -164,7 +166,7 @@ async def test_no_wait_goes_past_the_deadline(limit: float, autojump_clock: Mock
         assert trio.current_time() == 7
 
 
-# --------------------------------------------------------------------------------------------------- errors
+# ------------------------------------------ errors
 
 
 async def test_a_server_that_is_not_there_is_dialed_again(autojump_clock: MockClock) -> None:
@@ -198,12 +200,12 @@ async def test_content_that_did_not_come_whole_is_tried_again(autojump_clock: Mo
 
 
 async def test_the_flow_tries_content_again_that_did_not_come_whole(autojump_clock: MockClock) -> None:
-    peers = [answering(CUT).close(), answering(BUSY % b""), answering(CUT).close()]
+    peers = [answering(CUT).close(), answering(BUSY % b"", CUT).close()]
     async with client_of(*peers, retry=STEADY) as (client, network):
         with pytest.raises(ResponseIncomplete):
             await client._flow.whole(client._planner.plan("GET", URL))
         assert await in_pool(client) == (0, 0)
-        assert len(network.dialed) == 3
+        assert len(network.dialed) == 2
     async with client_of(answering(CUT).close(), retry=STEADY) as (client, _):
         with pytest.raises(ResponseIncomplete):
             await client._flow.whole(client._planner.plan("POST", URL))
@@ -239,7 +241,7 @@ async def test_the_error_comes_out_at_once_when_there_is_no_time_for_another_att
         assert trio.current_time() == 0
 
 
-# --------------------------------------------------------------------------------------- budget and cancel
+# ------------------------------------------ budget and cancel
 
 
 async def test_a_budget_bounds_what_a_server_in_trouble_is_asked(autojump_clock: MockClock) -> None:
@@ -297,10 +299,12 @@ async def test_clients_that_failed_together_do_not_come_back_together(
 ) -> None:
     server = Recovering(20)
     policy = Retry(rng=random.Random(seed), backoff=8, budget=None)
-    async with web({START: server}, retry=policy, max_connections_per_origin=30) as (client, _):
-        async with trio.open_nursery() as nursery:
-            for _ in range(20):
-                nursery.start_soon(client.get, START)
+    async with (
+        web({START: server}, retry=policy, max_connections_per_origin=30) as (client, _),
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(20):
+            nursery.start_soon(client.get, START)
     assert server.at[:20] == [0] * 20
     assert len({round(at, 6) for at in server.at[20:]}) == 20, f"seed {seed}"
     assert max(server.at) <= 8
@@ -328,9 +332,8 @@ async def test_an_upgrade_is_asked_for_again(autojump_clock: MockClock) -> None:
             await stream.send_all(b"hello")
         return None
 
-    async with web({START: echo}, retry=STEADY) as (client, _):
-        async with client.upgrade(START, "echo") as stream:
-            assert await stream.receive_some() == b"hello"
+    async with web({START: echo}, retry=STEADY) as (client, _), client.upgrade(START, "echo") as stream:
+        assert await stream.receive_some() == b"hello"
 
 
 async def test_an_error_of_the_callers_own_content_is_not_retried(autojump_clock: MockClock) -> None:

@@ -48,12 +48,14 @@ def response(content: bytes, *codings: str, status: int = 200, framing: str = "l
     return b"\r\n".join(lines) + END + content
 
 
-# ------------------------------------------------------------------------------------------ what comes out whole
+# ------------------------------------------ what comes out whole
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("codings", CHAINS, ids="+".join)
-async def test_codings_are_undone_however_the_content_is_framed(codings: tuple[str, ...], framing: str) -> None:
+async def test_codings_are_undone_however_the_content_is_framed(
+    codings: tuple[str, ...], framing: str
+) -> None:
     """C38."""
     peer = answering(response(coded(TEXT, *codings), ", ".join(codings), framing=framing))
     if framing == "close":
@@ -162,7 +164,7 @@ async def test_decoded_content_comes_as_soon_as_it_can_be_decoded() -> None:
         assert await streamed.read() == b"ond"
 
 
-# ------------------------------------------------------------------------------------------- cut and malformed
+# ------------------------------------------ cut and malformed
 
 
 async def get(client: Client) -> Any:
@@ -238,15 +240,15 @@ async def test_codings_that_nobody_has_to_undo_do_no_harm() -> None:
 async def test_good_content_comes_before_the_error() -> None:
     encoder = ContentEncoder("gzip")
     whole = response(encoder.encode(b"good") + encoder.flush() + b"\xff" * 100, "gzip")
-    async with client_of(answering(whole[:-100]).wait_until_quiet().send(whole[-100:])) as (client, _):
-        async with client.stream("GET", URL) as streamed:
-            assert await streamed.body.receive_some() == b"good"
-            for _ in range(2):
-                with pytest.raises(ResponseInvalid, match="malformed"):
-                    await streamed.body.receive_some()
+    peer = answering(whole[:-100]).wait_until_quiet().send(whole[-100:])
+    async with client_of(peer) as (client, _), client.stream("GET", URL) as streamed:
+        assert await streamed.body.receive_some() == b"good"
+        for _ in range(2):
+            with pytest.raises(ResponseInvalid, match="malformed"):
+                await streamed.body.receive_some()
 
 
-# ------------------------------------------------------------------------------------------------------ limits
+# ------------------------------------------ limits
 
 
 def bomb(megabytes: int, *outer: str) -> bytes:
@@ -277,17 +279,17 @@ async def test_content_that_grows_out_of_bounds_is_refused(outer: tuple[str, ...
 
 
 async def test_a_bomb_that_is_streamed_takes_no_memory() -> None:
-    async with client_of(answering(response(bomb(32), "gzip"))) as (client, _):
-        async with client.stream("GET", URL) as streamed:
-            tracemalloc.start()
-            total = 0
-            try:
-                with pytest.raises(ResponseInvalid):
-                    while piece := await streamed.body.receive_some():
-                        total += len(piece)
-                peak = tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
+    peer = answering(response(bomb(32), "gzip"))
+    async with client_of(peer) as (client, _), client.stream("GET", URL) as streamed:
+        tracemalloc.start()
+        total = 0
+        try:
+            with pytest.raises(ResponseInvalid):
+                while piece := await streamed.body.receive_some():
+                    total += len(piece)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
     assert total >= 8 << 20
     assert peak < 2 << 20
 
@@ -321,7 +323,7 @@ async def test_noise_of_just_the_limit_is_not_too_much_though_it_came_longer() -
         assert (await client.get(URL)).content == noise
 
 
-# ------------------------------------------------------------------------ cut under TLS, where only the end tells
+# ------------------------------------------ cut under TLS, where only the end tells
 
 HEAD = b"HTTP/1.1 200 OK\r\n%s\r\n"
 CODED = gzip.compress(TEXT)
@@ -342,7 +344,7 @@ async def play(stream: trio.abc.Stream, answer: bytes, *, alert: bool) -> None:
 
 
 @asynccontextmanager
-async def in_memory(answer: bytes, *, alert: bool) -> AsyncIterator[str]:
+async def in_memory(answer: bytes, *, alert: bool) -> AsyncIterator[tuple[Client, str]]:
     """A client and a URL of that server."""
     async with trio.open_nursery() as nursery:
 
@@ -357,13 +359,13 @@ async def in_memory(answer: bytes, *, alert: bool) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def over_tcp(answer: bytes, *, alert: bool) -> AsyncIterator[Any]:
+async def over_tcp(answer: bytes, *, alert: bool) -> AsyncIterator[tuple[Client, str]]:
     async with trio.open_nursery() as nursery:
         serve = functools.partial(play, answer=answer, alert=alert)
         listeners = await nursery.start(functools.partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        options = {"ssl_context": contexts()[0], "pinned_addresses": {"a.example": "127.0.0.1"}}
-        async with Client(**options) as client:
+        pinned: dict[Any, str] = {"a.example": "127.0.0.1"}
+        async with Client(ssl_context=contexts()[0], pinned_addresses=pinned) as client:
             yield client, f"https://a.example:{port}/"
         nursery.cancel_scope.cancel()
 

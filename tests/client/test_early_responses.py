@@ -165,11 +165,11 @@ async def test_a_source_that_never_waits_lets_others_run() -> None:
             self.given += 1
             return b"x"
 
-    async with client_of(ScriptedPeer().expect_until(b"0\r\n\r\n").send(OK)) as (client, _):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(others)
-            await client.post(URL, content=Eager())
-            nursery.cancel_scope.cancel()
+    peer = ScriptedPeer().expect_until(b"0\r\n\r\n").send(OK)
+    async with client_of(peer) as (client, _), trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        await client.post(URL, content=Eager())
+        nursery.cancel_scope.cancel()
     assert turns >= 200
 
 

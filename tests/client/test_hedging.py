@@ -71,7 +71,10 @@ async def test_a_mirror_that_is_down_lets_the_next_one_begin_at_once(autojump_cl
 
 
 async def test_when_all_fail_each_failure_is_told() -> None:
-    peers = [ScriptedPeer().expect_until(b"\r\n\r\n").reset(), ScriptedPeer().expect_until(b"\r\n\r\n").close()]
+    peers = [
+        ScriptedPeer().expect_until(b"\r\n\r\n").reset(),
+        ScriptedPeer().expect_until(b"\r\n\r\n").close(),
+    ]
     async with client_of(*peers) as (client, _):
         post = functools.partial(client.post, URL)
         with pytest.raises(RaceFailed) as caught:

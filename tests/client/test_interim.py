@@ -26,9 +26,7 @@ async def test_interim_responses_are_seen_as_they_come(autojump_clock: trio.test
         started = trio.current_time()
 
         def note(interim: InterimResponse) -> None:
-            seen.append(
-                (trio.current_time() - started, interim.status, interim.headers.get("link", ""))
-            )
+            seen.append((trio.current_time() - started, interim.status, interim.headers.get("link", "")))
 
         response = await client.get(URL, on_interim=note)
         assert seen == [(1, 102, ""), (2, 103, "</a.css>; rel=preload")]

@@ -286,7 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = books(max_total, max_per_origin)
         self.max_total, self.max_per_origin = max_total, max_per_origin
         self.waiting: list[tuple[Origin, Waiter]] = []  # the model: who waits, oldest first
-        self.made: list[tuple[Origin, Slot[str]]] = []  # and every connection there ever was
+        self.made: list[tuple[Origin, Slot[str]]] = []  # and every connection that is not closed
 
     def carry_out(self, orders: list[Any]) -> list[Slot[str]]:
         """Do what was ordered; return the dials that were begun."""
@@ -369,6 +369,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         self.ledger.check()
+        self.made = [pair for pair in self.made if pair[1].state is not State.CLOSED]
         counts = self.ledger.statistics()
         routes = {}
         for origin in (A, B, C):

@@ -95,7 +95,9 @@ async def test_a_generator_is_not_sent_twice_even_if_nothing_went_out() -> None:
 
 def partly_reading(end: str) -> ScriptedPeer:
     """A server that answers once, then takes the beginning of a request and goes."""
-    peer = ScriptedPeer(memory_pair(5000)).expect_until(END).send(OK).expect_until(END).expect_until(b"\r\nxxx")
+    peer = (
+        ScriptedPeer(memory_pair(5000)).expect_until(END).send(OK).expect_until(END).expect_until(b"\r\nxxx")
+    )
     return getattr(peer, end)()  # type: ignore[no-any-return]
 
 

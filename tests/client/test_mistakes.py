@@ -4,6 +4,7 @@ was made, with what was given, what is expected, and what to do.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import io
 import ssl
@@ -238,6 +239,29 @@ def test_a_client_for_several_runs_of_trio_is_told_to_be_made_in_each() -> None:
     trio.run(run)
     with pytest.raises(RuntimeError, match="opened once; make another one"):
         trio.run(run)
+
+
+def test_a_client_under_another_loop_says_what_it_needs() -> None:
+    async def run() -> None:
+        async with Client():
+            raise AssertionError("not reached")
+
+    with pytest.raises(
+        RuntimeError, match=r"needs Trio: .* by trio\.run, not by asyncio"
+    ):
+        asyncio.run(run())
+
+
+async def test_an_answer_that_is_no_json_is_shown_as_what_it_is() -> None:
+    async def app(request: trio_http.Request) -> trio_http.Response:
+        return trio_http.Response(502, html="<h1>Bad gateway</h1>")
+
+    async with open_client(app) as client:
+        response = await client.get("/")
+    with pytest.raises(ValueError, match="Expecting value") as caught:
+        response.json()
+    (note,) = caught.value.__notes__
+    assert note == "This is no JSON: status 502, text/html; charset=utf-8, b'<h1>Bad gateway</h1>'"
 
 
 async def test_what_is_a_block_is_not_awaited() -> None:

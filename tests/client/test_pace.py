@@ -45,7 +45,7 @@ async def given_up(peer: ScriptedPeer, kind: type[Exception], **options: Any) ->
     return seconds, caught.value
 
 
-# ------------------------------------------------------------------------------------------------- the head
+# --------------------------------------------------------------------------------------------------- the head
 
 
 async def test_a_server_that_does_not_answer_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
@@ -121,7 +121,7 @@ async def test_a_head_in_time_ends_its_limit(autojump_clock: trio.testing.MockCl
     assert len(network.dialed) == 1
 
 
-# ---------------------------------------------------------------------------------------------------- receiving
+# -------------------------------------------------------------------------------------------------- receiving
 
 
 @pytest.mark.parametrize("before", [0, 3])
@@ -135,7 +135,9 @@ async def test_a_silent_body_is_given_up_after_the_stall_limit(
     assert "too slow with its response" in str(error)
 
 
-async def test_a_silent_body_has_a_minute_unless_told_otherwise(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_silent_body_has_a_minute_unless_told_otherwise(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """C56."""
     seconds, _ = await given_up(sending(1, 59, 3, ends=False).expect_end(), ResponseIncomplete)
     assert seconds == pytest.approx(59 * 3 + 60)
@@ -194,7 +196,10 @@ async def test_the_servers_time_begins_when_the_caller_comes_back(
 ) -> None:
     """C56: and then it is as long as ever."""
     peer = ScriptedPeer().expect_until(END).send(CHUNKED + chunk(3)).expect_end()
-    async with client_of(peer) as (client, _), client.stream("GET", URL, pace=ClientPace(stall=10)) as response:
+    async with (
+        client_of(peer) as (client, _),
+        client.stream("GET", URL, pace=ClientPace(stall=10)) as response,
+    ):
         assert await response.body.receive_some() == b"xxx"
         await trio.sleep(1000)
         started = trio.current_time()
@@ -205,11 +210,11 @@ async def test_the_servers_time_begins_when_the_caller_comes_back(
             await response.body.receive_some()
 
 
-# ------------------------------------------------------------------------------------------------------ sending
+# ---------------------------------------------------------------------------------------------------- sending
 
 
 async def upload(reads: Any, content: Any, pace: ClientPace) -> tuple[float, object]:
-    """Send content to a server whose reading is ``reads``; how long that took, and the status or the error."""
+    """Send content to a server whose reading is ``reads``; how long it took, and the status or the error."""
     theirs, ours = memory_pair(1000)
 
     async def dial(*_: object) -> trio.abc.Stream:
@@ -223,9 +228,7 @@ async def upload(reads: Any, content: Any, pace: ClientPace) -> tuple[float, obj
             try:
                 result: object = (await client.put(URL, content=content)).status
             except ConnectionLost as exc:
-                assert exc.facts.timed_out
-                assert "too slow to take the request" in str(exc)
-                result = ConnectionLost
+                result = type(exc) if exc.facts.timed_out else exc
             seconds = trio.current_time() - started
             client._pool.ledger.check()
             assert client.statistics().leased == 0
@@ -328,10 +331,11 @@ async def test_a_slow_source_is_not_blamed_on_the_server(autojump_clock: trio.te
 
     pace = ClientPace(stall=20, send_rate=1000)
     seconds, result = await upload(unframed(1000, 0), source(), pace)
-    assert (seconds, result) == (pytest.approx(1000), 200)
+    assert seconds == pytest.approx(1000)
+    assert result == 200
 
 
-# ---------------------------------------------------------------------------------------------------- by request
+# ------------------------------------------------------------------------------------------------- by request
 
 
 async def test_a_request_may_have_a_pace_of_its_own(autojump_clock: trio.testing.MockClock) -> None:
@@ -345,7 +349,9 @@ async def test_a_request_may_have_a_pace_of_its_own(autojump_clock: trio.testing
         assert trio.current_time() - started == pytest.approx(10)
 
 
-async def test_no_pace_is_asked_of_who_answers_nothing_but_late(autojump_clock: trio.testing.MockClock) -> None:
+async def test_no_pace_is_asked_of_who_answers_nothing_but_late(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """C56: how long an answer takes only the caller knows."""
     async with client_of(ScriptedPeer().expect_until(END).wait(1e5).send(OK)) as (client, _):
         assert (await client.get(URL)).status == 200

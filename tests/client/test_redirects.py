@@ -1,4 +1,4 @@
-"""Where redirects lead (C43): method and content, the Location field, and what does not go along."""
+"""Where redirects lead (C43): method and content, the Location field, chains, and the connections between."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.client._contents import generated
 from tests.client._network import END, OK, answering, client_of, in_pool
 from tests.client._web import HERE, moved, web
 from trio_http import (
+    ClientConnection,
     ConnectionLost,
     RedirectRefused,
     Request,
@@ -26,7 +27,7 @@ from trio_http import (
 START = f"{HERE}/start"
 
 
-# ------------------------------------------------------------------------------------------ method and content
+# ------------------------------------------ method and content
 
 TABLE = [
     # What a POST becomes, and what everything else does (RFC 9110 §15.4).
@@ -112,7 +113,7 @@ async def test_a_host_field_of_the_callers_is_for_the_first_request() -> None:
     assert world.sent("host") == ["virtual.example", "b.example"]
 
 
-# ------------------------------------------------------------------------------------------ the Location field
+# ------------------------------------------ the Location field
 
 
 @pytest.mark.parametrize(
@@ -214,13 +215,13 @@ async def test_a_location_that_leads_nowhere_is_refused(location: str, stream: b
 async def test_two_locations_that_differ_are_refused() -> None:
     twice = Response(302, headers=[("Location", "/a"), ("Location", "/b")])
     same = Response(302, headers=[("Location", "/a"), ("Location", "/a")])
-    async with web({START: twice, f"{HERE}/same": same}, follow_redirects=True) as (client, world):
+    async with web({START: twice, f"{HERE}/same": same}, follow_redirects=True) as (client, _):
         with pytest.raises(RedirectRefused, match="several Location"):
             await client.get(START)
         assert (await client.get(f"{HERE}/same")).url == f"{HERE}/a"
 
 
-# --------------------------------------------------------------------------------------------- chains and loops
+# ------------------------------------------ chains and loops
 
 
 async def test_the_history_holds_each_redirect_with_what_it_said() -> None:
@@ -266,7 +267,7 @@ async def test_as_many_redirects_as_are_allowed_are_followed() -> None:
         assert (response.status, len(response.history)) == (200, 20)
 
 
-# --------------------------------------------------------------- the connections of what was passed over
+# ------------------------------------------ the connections of what was passed over
 
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: /there\r\n"
@@ -334,80 +335,18 @@ async def test_an_origin_that_is_not_there_fails_the_request_and_no_other() -> N
         assert await in_pool(client) == (0, 0)
 
 
-# ------------------------------------------------------------------------------------- what does not go along
-
-SECRETS = {"Authorization": "Basic YTpi", "Cookie": "a=b", "Proxy-Authorization": "Basic cDpw"}
-ELSEWHERE = [
-    "http://b.example/there",
-    "http://sub.a.example/there",
-    "http://a.example:8080/there",
-    "https://a.example/there",
-]
-
-
-@pytest.mark.parametrize("location", ELSEWHERE)
-async def test_credentials_do_not_go_to_another_origin(location: str) -> None:
-    async with web({START: moved(302, location)}, follow_redirects=True) as (client, world):
-        await client.get(START, headers={**SECRETS, "X-Mine": "kept"})
-    for name, value in SECRETS.items():
-        assert world.sent(name) == [value, None]
-    assert world.sent("x-mine") == ["kept", "kept"]
+@pytest.mark.xfail(strict=True, reason="a single connection is asked for whatever a redirect names")
+async def test_a_single_connection_does_not_ask_its_server_for_another_origin() -> None:
+    peer = answering(REDIRECT.replace(b"/there", b"http://b.example/") + b"Content-Length: 0\r\n\r\n", OK)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.play)
+        async with ClientConnection(peer.stream) as connection:
+            with pytest.raises(RedirectRefused, match="another origin"):
+                await connection.get(START, follow_redirects=True)
+        nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("location", ELSEWHERE)
-async def test_the_clients_own_credentials_do_not_go_to_another_origin(location: str) -> None:
-    answers = {START: moved(302, location)}
-    async with web(answers, follow_redirects=True, auth=("a", "b"), headers={"Cookie": "a=b"}) as (
-        client,
-        world,
-    ):
-        await client.get(START)
-    assert world.sent("authorization") == ["Basic YTpi", None]
-    assert world.sent("cookie") == ["a=b", None]
-
-
-@pytest.mark.parametrize("location", ["/there", "http://a.example:80/there", "HTTP://A.example/there"])
-async def test_credentials_go_on_within_the_origin(location: str) -> None:
-    async with web({START: moved(302, location)}, follow_redirects=True) as (client, world):
-        await client.get(START, headers=SECRETS)
-        await client.get(START, auth=("a", "b"))
-    assert world.sent("authorization") == ["Basic YTpi"] * 4
-    assert world.sent("cookie") == ["a=b", "a=b", None, None]
-
-
-async def test_credentials_do_not_come_back_with_the_way_back() -> None:
-    """Who sends us there may have written where it leads back to."""
-    answers = {
-        START: moved(302, "http://b.example/"),
-        "http://b.example/": moved(302, f"{HERE}/transfer?to=b"),
-    }
-    async with web(answers, follow_redirects=True, auth=("a", "b")) as (client, world):
-        await client.get(START, headers={"Cookie": "a=b"})
-    assert world.urls == [START, "http://b.example/", f"{HERE}/transfer?to=b"]
-    assert world.sent("authorization") == ["Basic YTpi", None, None]
-    assert world.sent("cookie") == ["a=b", None, None]
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_content_does_not_leave_tls_unasked(method: str, status: int) -> None:
-    start = "https://a.example/start"
-    leaves = method == "POST" and status in (307, 308)
-    async with web({start: moved(status, "http://a.example/there")}, follow_redirects=True) as (
-        client,
-        world,
-    ):
-        if leaves:
-            with pytest.raises(RedirectRefused, match="not under TLS") as caught:
-                await client.request(method, start, content=b"secret")
-            assert caught.value.facts.may_have_acted
-        else:
-            await client.request(method, start, content=b"" if method == "GET" else b"secret")
-    assert world.dialed == ["https://a.example"] + ["http://a.example"] * (not leaves)
-    assert all(asked.content != b"secret" for asked in world.asked[1:])
-
-
-# ----------------------------------------------------------------------------------- with upgrades and retries
+# ------------------------------------------ with upgrades and retries
 
 
 async def test_an_upgrade_can_be_redirected() -> None:
@@ -460,7 +399,7 @@ async def test_a_failed_connection_behind_a_redirect_does_not_repeat_a_post(
 async def test_a_redirect_that_asks_to_wait_is_waited_for(autojump_clock: MockClock) -> None:
     """RFC 9110 §10.2.3; with a policy for it."""
     later = {START: moved(307, "/there", headers={"Retry-After": "30"})}
-    async with web(later, follow_redirects=True, retry=Retry()) as (client, world):
+    async with web(later, follow_redirects=True, retry=Retry()) as (client, _):
         await client.get(START)
         assert trio.current_time() == 30
         with trio.fail_after(20):

@@ -46,13 +46,16 @@ async def test_a_url_goes_out_as_it_was_written(url: str, target: bytes) -> None
         ("GET", "http://other.example/x?y"),
         ("GET", "/a%2Fb/../c?d"),
         ("GET", b"/bytes"),
-        ("GET", "/a?b=\"<>[]^`{|}"),
+        ("GET", '/a?b="<>[]^`{|}'),
     ],
 )
 async def test_a_target_goes_out_as_it_was_written(method: str, target: str | bytes) -> None:
     """C32."""
     written = target if isinstance(target, bytes) else target.encode()
-    assert await line(method, "http://h/path?query", target=target) == method.encode() + b" " + written + b" HTTP/1.1"
+    assert (
+        await line(method, "http://h/path?query", target=target)
+        == method.encode() + b" " + written + b" HTTP/1.1"
+    )
 
 
 @pytest.mark.parametrize("method", ["PROPFIND", "M-SEARCH", "x", "!#$%&'*+-.^_`|~09", "Get", "TRACE"])
@@ -73,7 +76,9 @@ async def test_any_method_may_have_content(method: str) -> None:
     assert sent == len(head) + len(END) + 4
 
 
-@pytest.mark.parametrize("target", ["/a b", "/a\tb", "/a\r\nX: y", "/a\x00", "/a\x7f", "/é", "", "/a#b", b"/\xff"])
+@pytest.mark.parametrize(
+    "target", ["/a b", "/a\tb", "/a\r\nX: y", "/a\x00", "/a\x7f", "/é", "", "/a#b", b"/\xff"]
+)
 async def test_a_target_that_would_break_the_line_is_refused_and_nothing_is_sent(target: str | bytes) -> None:
     """C32."""
     async with client_of(answering(OK)) as (client, network):
@@ -98,5 +103,10 @@ async def test_fields_of_a_response_keep_their_order_and_case() -> None:
     answer = b"HTTP/1.1 200 OK\r\nX-b: 1\r\nsET-cookie: a=1\r\nx-B: 2\r\nContent-Length: 0\r\n\r\n"
     async with client_of(answering(answer)) as (client, _):
         response = await client.get("http://h/")
-    assert [bytes(name) for name, _ in response.headers.raw] == [b"X-b", b"sET-cookie", b"x-B", b"Content-Length"]
+    assert [bytes(name) for name, _ in response.headers.raw] == [
+        b"X-b",
+        b"sET-cookie",
+        b"x-B",
+        b"Content-Length",
+    ]
     assert response.headers["x-b"] == "1, 2"

@@ -32,7 +32,11 @@ async def sent(content: Any, **options: Any) -> bytes:
 
 @pytest.mark.parametrize(
     "trailers",
-    [{"X-Sum": "abc", "x-size": "5"}, [("X-Sum", "abc"), ("x-size", "5")], Headers({"X-Sum": "abc", "x-size": "5"})],
+    [
+        {"X-Sum": "abc", "x-size": "5"},
+        [("X-Sum", "abc"), ("x-size", "5")],
+        Headers({"X-Sum": "abc", "x-size": "5"}),
+    ],
     ids=["mapping", "pairs", "headers"],
 )
 async def test_trailers_follow_the_content_and_are_announced(trailers: Any) -> None:
@@ -123,7 +127,7 @@ async def test_trailers_that_are_no_fields_are_refused_and_nothing_is_sent(trail
 async def test_trailers_that_may_not_be_are_refused_and_nothing_is_sent(
     trailers: dict[str, str], headers: dict[str, str]
 ) -> None:
-    """C29: those that frame or route, and any without the chunked coding (RFC 9110 §6.5.1, RFC 9112 §7.1.2)."""
+    """C29: those that frame or route, and any without chunked coding (RFC 9110 §6.5.1, RFC 9112 §7.1.2)."""
     async with client_of(ScriptedPeer().expect_until(END)) as (client, network):
         with pytest.raises(InvalidRequest, match="trailer"):
             await client.post(URL, content=b"x", trailers=trailers, headers=headers)
@@ -166,7 +170,9 @@ async def test_trailers_of_a_streamed_response_are_there_at_its_end() -> None:
 
 async def test_a_trailer_section_cut_short_is_no_end() -> None:
     """C35: neither the content nor the trailers look complete."""
-    peer = ScriptedPeer().expect_until(END).send(CHUNKED + b"\r\n2\r\nok\r\n0\r\nX-Sum: ab").wait_until_quiet()
+    peer = (
+        ScriptedPeer().expect_until(END).send(CHUNKED + b"\r\n2\r\nok\r\n0\r\nX-Sum: ab").wait_until_quiet()
+    )
     async with client_of(peer.close()) as (client, _):
         with pytest.raises(ResponseIncomplete):
             await client.get(URL)

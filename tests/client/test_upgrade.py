@@ -41,7 +41,9 @@ async def test_the_block_has_the_connection_and_what_came_behind_the_101() -> No
 @pytest.mark.interop
 async def test_over_tcp_either_side_may_end_its_direction_first() -> None:
     """C52: it is a half-closeable stream."""
-    peer = tcp_peer().expect_until(END).send(SWITCH + b"first").expect(b"last").expect_end().send(b"bye").close()
+    peer = (
+        tcp_peer().expect_until(END).send(SWITCH + b"first").expect(b"last").expect_end().send(b"bye").close()
+    )
     async with tcp_client_of(peer) as (client, _), client.upgrade(URL, "echo") as stream:
         await stream.send_all(b"last")
         await stream.send_eof()
@@ -130,7 +132,10 @@ async def test_an_interim_response_may_come_first() -> None:
 async def test_a_connection_at_rest_that_was_closed_is_replaced() -> None:
     """C52, C6."""
     first = answering(OK).expect_until(END).close()
-    async with client_of(first, ScriptedPeer().expect_until(END).send(SWITCH).expect_end()) as (client, network):
+    async with client_of(first, ScriptedPeer().expect_until(END).send(SWITCH).expect_end()) as (
+        client,
+        network,
+    ):
         await client.get(URL)
         async with client.upgrade(URL, "echo"):
             assert len(network.dialed) == 2

@@ -138,7 +138,9 @@ async def test_a_waiter_takes_a_connection_that_is_free_before_its_dial_is_done(
             origins.dials["example.org"] = 10
             started = trio.current_time()
             await client.get(URL)
-            assert trio.current_time() - started == pytest.approx(1.5)  # half of the first answer, and its own
+            assert trio.current_time() - started == pytest.approx(
+                1.5
+            )  # half of the first answer, and its own
             assert origins.dialed == ["example.org"] * 2
             await trio.sleep(10)
             assert await in_pool(client) == (0, 2)
@@ -171,7 +173,7 @@ async def test_a_cancelled_waiter_delays_nobody(number: int, autojump_clock: tri
 async def test_waiters_cancelled_in_the_moment_in_which_a_connection_is_free_pass_it_on(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """C58, N17: each of them may have been given it already; the last in line gets it all the same, at once."""
+    """C58, N17: each of them may have been given it already; the last in line gets it all the same."""
     async with client_of(slow(1, 1), max_connections_per_origin=1) as (client, network):
         started = trio.current_time()
 
@@ -249,7 +251,9 @@ async def test_an_origin_at_its_own_limit_takes_no_room_from_others(
             nursery.start_soon(client.get, URL)
             await trio.testing.wait_all_tasks_blocked()
             counts = client.statistics()
-            assert counts.origins["http://other.example"] == PoolCounts(dialing=0, leased=0, idle=1, waiting=0)
+            assert counts.origins["http://other.example"] == PoolCounts(
+                dialing=0, leased=0, idle=1, waiting=0
+            )
             assert counts.origins["http://example.org"] == PoolCounts(dialing=0, leased=1, idle=0, waiting=1)
         assert len(network.dialed) == 2
 
@@ -270,7 +274,9 @@ async def test_an_origin_that_is_a_black_hole_starves_nobody(autojump_clock: tri
             async with trio.open_nursery() as requests:
                 for url in (OTHER, THIRD, OTHER):
                     requests.start_soon(client.get, url)
-            assert trio.current_time() - started == pytest.approx(1), "all at once, and none waited for a dial"
+            assert trio.current_time() - started == pytest.approx(1), (
+                "all at once, and none waited for a dial"
+            )
             assert client.statistics().dialing == 0
         nursery.cancel_scope.cancel()
 

@@ -1,4 +1,4 @@
-"""Connections made before they are needed (C11), and the picture that `statistics` gives of the pool (C10)."""
+"""Connections made before they are needed (C11), and what `statistics` says of the pool (C10)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Slow:
             await stream.send_all(OK)
 
 
-# ----------------------------------------------------------------------------------------------------- warming
+# ---------------------------------------------------------------------------------------------------- warming
 
 
 async def test_warm_returns_when_so_many_connections_are_idle_and_requests_use_them() -> None:
@@ -64,7 +64,9 @@ async def test_warm_returns_when_so_many_connections_are_idle_and_requests_use_t
         assert len(network.dialed) == 3
 
 
-async def test_connections_that_are_idle_or_on_their_way_count(autojump_clock: trio.testing.MockClock) -> None:
+async def test_connections_that_are_idle_or_on_their_way_count(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """C11."""
     async with trio.open_nursery() as nursery:
         slow = Slow(nursery)
@@ -91,7 +93,9 @@ async def test_connections_in_use_do_not_count(autojump_clock: trio.testing.Mock
         assert await in_pool(client) == (1, 2)
 
 
-@pytest.mark.parametrize(("limits", "made"), [({"max_connections_per_origin": 2}, 2), ({"max_connections": 3}, 2)])
+@pytest.mark.parametrize(
+    ("limits", "made"), [({"max_connections_per_origin": 2}, 2), ({"max_connections": 3}, 2)]
+)
 async def test_warming_keeps_to_the_limits_and_takes_nothing_from_anybody(
     limits: dict[str, int], made: int
 ) -> None:
@@ -223,7 +227,7 @@ async def test_what_cannot_be_warmed_is_refused() -> None:
         await Client().warm(URL)
 
 
-# -------------------------------------------------------------------------------------------------- statistics
+# ------------------------------------------------------------------------------------------------- statistics
 
 
 async def test_the_statistics_count_each_origin_by_itself_and_sum_up(
@@ -231,7 +235,9 @@ async def test_the_statistics_count_each_origin_by_itself_and_sum_up(
 ) -> None:
     """C10, N17."""
     async with trio.open_nursery() as nursery:
-        network = Network(nursery, answering(OK), ScriptedPeer().expect_until(END), ScriptedPeer().expect_until(END))
+        network = Network(
+            nursery, answering(OK), ScriptedPeer().expect_until(END), ScriptedPeer().expect_until(END)
+        )
 
         async def dial(host: str, port: int, scheme: str) -> trio.abc.Stream:
             if host == "hole.example":

@@ -240,7 +240,7 @@ GET: Ask = (b"GET", (), b"")
     st.sampled_from([wire.Limits(), SMALL]),
     st.frozensets(st.sampled_from(list(wire.Leniency))),
 )
-@settings(max_examples=600)
+@settings(max_examples=400)
 @example([(GET, [PLAIN])] * 3 + [((b"HEAD", (), b""), [PLAIN])], False, wire.Limits(), frozenset())
 @example([(GET, [PLAIN])] * 2 + [((b"GET", UPGRADE, b""), [PLAIN])], False, wire.Limits(), frozenset())
 @example([(GET, [PLAIN])] * 2 + [((b"CONNECT", (), b""), [PLAIN])], True, wire.Limits(), frozenset())
@@ -253,6 +253,7 @@ GET: Ask = (b"GET", (), b"")
 @example([(GET, [PLAIN]), (GET, [PLAIN + PLAIN]), (GET, [PLAIN])], True, wire.Limits(), frozenset())
 @example([(GET, [PLAIN]), (GET, [PLAIN, PLAIN])], True, wire.Limits(), frozenset())
 @example([(GET, [PLAIN]), (GET, [RESPONSES[16], PLAIN])], True, wire.Limits(), frozenset())
+@example([(GET, [RESPONSES[14]])] * 4, False, SMALL, frozenset())  # the limit is of each exchange
 def test_whole_messages_are_the_same_as_their_steps(
     exchanges: list[Exchange], ends: bool, limits: wire.Limits, lenient: frozenset[wire.Leniency]
 ) -> None:
@@ -324,7 +325,7 @@ def test_every_pair_of_responses_one_after_the_other_is_read_as_it_came() -> Non
 
 
 @given(st.lists(st.tuples(asks, st.sampled_from([b"/", b"bad target", b"*"])), max_size=8))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_requests_that_are_prepared_on_one_connection_are_as_if_each_had_its_own(
     given: list[tuple[Ask, bytes]],
 ) -> None:

@@ -114,6 +114,8 @@ class Client(Requester):
 
         Cancellation: it is not open, and nothing is left behind.
         """
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError("a client needs Trio: start the program by trio.run, not by asyncio.run")
         if self._nursery_manager is not None:
             raise RuntimeError("a client can be opened once; make another one")
         self._nursery_manager = trio.open_nursery()

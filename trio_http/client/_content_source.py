@@ -45,8 +45,10 @@ class ContentReader(trio.abc.AsyncResource):
 
     @abc.abstractmethod
     async def next_piece(self) -> bytes:
-        """Return the next piece, of any length, or ``b""`` at the end, then and in every later call. A
-        checkpoint.
+        """Return the next piece, of any length, or ``b""`` at the end, then and in every later call.
+
+        It can be cancelled each time, and need not let other tasks run when it has bytes at hand: whoever
+        sends them sees to that.
 
         Raises:
           Exception: what the source raises. The content cannot be gone on with.
@@ -184,9 +186,10 @@ class _IterableReader(ContentReader):
         if self._failed:
             raise trio.BrokenResourceError("the source of this content has failed, or was cancelled, before")
         while True:
-            # The source may never wait, nor the sending: others want to run, too.
-            await trio.lowlevel.checkpoint()
+            # Before a piece is in hand, which a cancel would lose.
+            await trio.lowlevel.checkpoint_if_cancelled()
             if self._ended:
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return b""
             # A generator that an exception or a cancel has gone through says next time that it is at its end;
             # what it has given by then must not be taken for the whole.
@@ -199,6 +202,7 @@ class _IterableReader(ContentReader):
             self._failed = False
             if piece or self._ended:  # an empty one before the end would be taken for it
                 return piece
+            await trio.lowlevel.checkpoint()  # a source of nothing but empty pieces keeps nobody waiting
 
     async def aclose(self) -> None:
         if self._closed:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Unpack
 
 from ._config import ClientConfig
+from ._download import Download, ProgressCallback
+from ._download import download as download_to
 from ._exchange import begin
 from ._flow import Flow
 from ._link import Owner
@@ -131,6 +134,40 @@ class Requester:
         Cancellation: entering, as `request`. Within the block: the connection is closed, unless the body was
         read to its end."""
         return ResponseBlock(self._flow, self._planner.plan(method, url, **options))
+
+    async def download(
+        self,
+        url: URLInput,
+        path: str | os.PathLike[str],
+        *,
+        resume: bool = True,
+        progress: ProgressCallback | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Download:
+        """Download to a file, which is there when all of it is; go on with what an earlier call has left.
+
+        What has come is kept beside it, as ``path`` with ``.part``, whatever ends the call. The next one asks
+        for the rest, if the server says by its validators that it is still the same; with a `Retry` this call
+        does so itself. A file that has the name already is replaced at the end.
+
+        Args:
+          url: as in `request`.
+          path: of a file in a directory that exists.
+          resume: False does not use what an earlier call has left.
+          progress: is called with a `Progress` after each piece; what it raises ends the download.
+
+        Raises:
+          OSError: of the file; before anything is sent if it cannot be written at all.
+          trio.BusyResourceError: another download is writing this file.
+          StatusError: the status is not 200, 203 or 206; a redirect, too, unless ``follow_redirects`` is set.
+          InvalidRequest, RequestFailed, Exception: as `request`.
+
+        Cancellation: what came is written, and kept for the next call. The connection is closed.
+
+        Reference: RFC 9110 §13.1.5, §14.
+        """
+        plan = self._planner.plan("GET", url, **options)
+        return await download_to(self.stream, plan, url, path, resume=resume, progress=progress, **options)
 
     def upgrade(self, url: URLInput, *protocols: str, **options: Unpack[RequestOptions]) -> Upgrade:
         """Return an async context manager that asks to switch protocols, and gives the connection as a

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from trio_http import wire
@@ -11,6 +13,9 @@ from trio_http.messages import as_wire_headers
 from ._content_source import ContentReader
 from ._link import Link
 from ._request import RequestPlan
+
+# How much is sent before other tasks run. They wait for about as long as for one exchange of their own.
+_UNBROKEN_BYTES: Final = 256 * 1024
 
 
 class Upload:
@@ -94,9 +99,12 @@ class Upload:
 
     async def _send_pieces(self, reader: ContentReader) -> None:
         """Send what ``reader`` gives, until its end or an error."""
+        unbroken = 0
         while self.send_error is None:
-            # The kernel may take all that we send, and the source may never wait: others want to run too.
-            await trio.lowlevel.checkpoint()
+            # Neither the source nor the kernel may ever wait, and others want to run.
+            if unbroken >= _UNBROKEN_BYTES:
+                await trio.lowlevel.checkpoint()
+                unbroken = 0
             try:
                 piece = await reader.next_piece()
             except Exception as exc:  # noqa: BLE001  # the caller's own, raised to the caller as it is
@@ -104,6 +112,7 @@ class Upload:
                 return
             if not piece:
                 return
+            unbroken += len(piece)
             await self._send_piece(piece)
 
     async def _send_piece(self, piece: bytes) -> None:

@@ -103,7 +103,13 @@ class Response:
         Raises:
           ValueError: it is no JSON (RFC 8259).
         """
-        return jsonlib.loads(self.content)
+        try:
+            return jsonlib.loads(self.content)
+        except ValueError as exc:
+            # Mostly it is a page that says in HTML what went wrong, and the parser tells nothing of that.
+            kind = self.headers.get("content-type") or "no Content-Type"
+            exc.add_note(f"This is no JSON: status {self.status}, {kind}, {self.content[:100]!r}")
+            raise
 
 
 def _content_of(
