@@ -93,6 +93,7 @@ def test_the_examples_are_those_that_are_run_here() -> None:
         "echo_upgrade.py",
         "fetch.py",
         "metrics.py",
+        "reverse_proxy.py",
         "sse.py",
         "upload.py",
     }

@@ -15,6 +15,8 @@ import trio_http
 import trio_http.client
 from tests.test_docs import ROOT, blocks
 from trio_http.client._ledger import State
+from trio_http.client._link import _kept_for
+from trio_http.client._pool import _MANY
 from trio_http.client._route import Route
 from trio_http.client._url import parse_url
 from trio_http.connection import Pace
@@ -115,6 +117,13 @@ def test_connections_are_kept_by_what_the_page_on_the_pool_says(row: tuple[str, 
         else Route.through(trio_http.Proxy.from_url(proxy.strip("`")), origin)
     )
     assert str(route) == shown
+
+
+def test_the_numbers_of_the_page_on_the_pool_are_those_of_the_code() -> None:
+    assert "a second less than the server's `Keep-Alive: timeout=` says" in POOL
+    assert _kept_for(b"timeout=5, max=100") == 4
+    assert "more than\na dozen exchanges" in POOL
+    assert _MANY == 12
 
 
 def coroutines_with_a_promise() -> set[str]:

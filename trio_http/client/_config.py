@@ -12,7 +12,7 @@ import trio
 
 from trio_http import wire
 from trio_http.instruments import ClientInstrument
-from trio_http.messages import as_wire_headers
+from trio_http.messages import CharsetChoice, as_wire_headers
 from trio_http.transport import Transport
 
 from ._addresses import PinnedAddresses, Resolver
@@ -21,6 +21,7 @@ from ._connect import UnixSocket
 from ._cookies import CookieJar, as_cookie_jar
 from ._hints import unknown_options
 from ._kinds import (
+    charset,
     count,
     function,
     made_of,
@@ -145,6 +146,8 @@ class ClientConfig:
       limits, lenient: what the wire accepts of a server; see `trio_http.wire`.
       pace: how a server has to keep up.
       decode: content codings of responses are undone; and asked for.
+      charset: that of a response's text where its Content-Type names none, or a function that finds it in the
+        content, as charset detectors do.
       follow_redirects: a redirect is followed, up to `max_redirects` of them.
       max_redirects: at least 0. Precedent: httpx, curl and the Fetch standard 20 to 50.
       cookies: keeps what servers set, and sends it; None: cookies are left alone.
@@ -188,6 +191,7 @@ class ClientConfig:
     lenient: frozenset[wire.Leniency] = attrs.field(default=frozenset(), converter=_leniencies)
     pace: ClientPace = attrs.field(factory=ClientPace, validator=made_of(ClientPace))
     decode: bool = attrs.field(default=True, validator=switch)
+    charset: CharsetChoice = attrs.field(default="utf-8", validator=charset)
     follow_redirects: bool = attrs.field(default=False, validator=switch)
     max_redirects: int = attrs.field(default=20, validator=whole_number(0))
     cookies: CookieJar | None = attrs.field(default=None, validator=made_of(CookieJar, optional=True))
@@ -232,6 +236,7 @@ class ClientOptions(TypedDict, total=False):
     lenient: Iterable[wire.Leniency]
     pace: ClientPace
     decode: bool
+    charset: CharsetChoice
     follow_redirects: bool
     max_redirects: int
     cookies: CookieJar | Mapping[str, str] | bool | None

@@ -52,8 +52,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "body": "it is called content here, or json, data, files by what it is",
     "keepalive_expiry": "it is called idle_seconds here",
     "max_keepalive_connections": "max_connections is the limit for all connections",
-    "default_encoding": "Response.text goes by the Content-Type; for another charset there is"
-    " response.content.decode(...)",
+    "default_encoding": "it is called charset here",
+    "encoding": "it is called charset here",
     "cookie_jar": "it is called cookies here",
     "compression": "it is called compress here, or decode for responses",
     "chunked": "content of unknown length is chunked by itself",
@@ -82,8 +82,8 @@ _HEAD_WORDS: Final[Mapping[str, str]] = {
     "request": "the url that was asked in the end is in url",
     "request_info": "the url that was asked in the end is in url",
     "http_version": "it is HTTP/1.1, or an older server's",
-    "encoding": "Response.text goes by the Content-Type; for another charset, decode the bytes",
-    "charset": "Response.text goes by the Content-Type; for another charset, decode the bytes",
+    "encoding": "Response.text goes by the Content-Type, else by charset=; for another one, decode the bytes",
+    "charset": "Response.text goes by the Content-Type, else by charset=; for another one, decode the bytes",
     "extensions": "see interim, timings and trailers",
 }  # fmt: skip
 _WHOLE_WORDS: Final[Mapping[str, str]] = {

@@ -4,6 +4,7 @@ instead.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -46,6 +47,18 @@ def whole_number(least: int) -> Validator:
             raise ValueError(f"{attribute.name} must be at least {least}, not {value!r}")
 
     return validate
+
+
+def charset(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Be a validator for charsets, and functions that find one."""
+    if callable(value):
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be a str, or a function of the content, not {value!r}")
+    try:
+        codecs.lookup(value)
+    except LookupError:
+        raise ValueError(f"{attribute.name} is {value!r}, which Python knows no charset by") from None
 
 
 def made_of(kind: type, *, optional: bool = False) -> Validator:

@@ -13,7 +13,14 @@ import attrs
 
 from trio_http import wire
 from trio_http._errors import InvalidRequest
-from trio_http.messages import ContentEncoder, FieldsInput, MessageBody, accept_encoding, as_wire_headers
+from trio_http.messages import (
+    CharsetChoice,
+    ContentEncoder,
+    FieldsInput,
+    MessageBody,
+    accept_encoding,
+    as_wire_headers,
+)
 
 from ._auth import AuthInput, as_auth
 from ._config import ClientConfig, ClientPace
@@ -62,6 +69,7 @@ class RequestOptions(TypedDict, total=False):
     follow_redirects: bool
     retry: Retry | None
     decode: bool
+    charset: CharsetChoice
     pace: ClientPace
     propagate_deadline: bool
     on_interim: OnInterim | None
@@ -224,6 +232,7 @@ class Planner:
             follow_redirects=config.follow_redirects,
             retry=config.retry,
             decode=config.decode,
+            charset=config.charset,
             propagate_deadline=config.propagate_deadline,
         )
         self._base_url = None if base_url is None else str(base_url)

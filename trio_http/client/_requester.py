@@ -69,7 +69,7 @@ class Requester:
 
     How, in place of what the client is set to (`ClientConfig`):
 
-    - ``auth``, ``follow_redirects``, ``retry``, ``decode``, ``pace``, ``propagate_deadline``;
+    - ``auth``, ``follow_redirects``, ``retry``, ``decode``, ``charset``, ``pace``, ``propagate_deadline``;
     - ``on_interim``: a function that is called with each `InterimResponse` as it comes;
     - ``report``: a function that is called with a `ClientExchangeRecord` at the end of each exchange, also of
       a cancelled one: what was sent, whether the server may have acted, what became of the connection.

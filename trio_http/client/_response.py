@@ -22,6 +22,7 @@ from trio_http.messages import (
     Lines,
     MessageBody,
     Response,
+    decode_text,
     decoder_for,
 )
 from trio_http.wire import CHUNKED, CLOSE_DELIMITED, RemoteProtocolError
@@ -54,7 +55,7 @@ class ReceivedResponse(Whole, Response):
       timings: where the time of the exchange went.
     """
 
-    __slots__ = ("_moments", "history", "interim", "url")
+    __slots__ = ("_charset", "_moments", "history", "interim", "url")
 
     def __init__(self, link: Link, content: bytes, asked_at: float, now: float) -> None:
         # Not by the base's own: all of this was checked by the wire.
@@ -69,6 +70,7 @@ class ReceivedResponse(Whole, Response):
         self.url = plan.destination.url
         self.history: tuple[ReceivedResponse, ...] = ()
         self.interim = link.interim
+        self._charset = plan.settings.charset
         dial = link.dial if link.exchanges == 1 else None
         self._moments = asked_at, link.leased_at, link.first_byte_at, now, dial
 
@@ -76,6 +78,12 @@ class ReceivedResponse(Whole, Response):
     def timings(self) -> Timings:
         """Where the time of the exchange went."""
         return timings_of(*self._moments)
+
+    @property
+    def text(self) -> str:
+        """The content as text, by the charset of the Content-Type; without one by the client's ``charset``.
+        Malformed bytes become U+FFFD."""
+        return decode_text(self.content, self.headers, self._charset)
 
     def raise_for_status(self) -> ReceivedResponse:
         """Return the response itself unless its status is an error.

@@ -8,11 +8,12 @@ from typing import TypeAlias
 import attrs
 
 from trio_http.instruments import ClientExchangeRecord
+from trio_http.messages import CharsetChoice
 
 from ._auth import Auth
 from ._config import ClientPace
 from ._interim import InterimResponse
-from ._kinds import function, made_of, switch
+from ._kinds import charset, function, made_of, switch
 from ._retry import Retry
 
 OnInterim: TypeAlias = Callable[[InterimResponse], None]
@@ -28,6 +29,7 @@ class RequestSettings:
       follow_redirects: a redirect is not a final answer.
       retry: when the request is made again; None: never.
       decode: content codings are undone.
+      charset: that of a response's text, where its Content-Type names none.
       pace: how the server has to keep up.
       propagate_deadline: the server is told how much time is left.
       on_interim: is called with each interim response as it comes.
@@ -40,6 +42,7 @@ class RequestSettings:
     follow_redirects: bool = attrs.field(default=False, validator=switch)
     retry: Retry | None = attrs.field(default=None, validator=made_of(Retry, optional=True))
     decode: bool = attrs.field(default=True, validator=switch)
+    charset: CharsetChoice = attrs.field(default="utf-8", validator=charset)
     propagate_deadline: bool = attrs.field(default=False, validator=switch)
     on_interim: OnInterim | None = attrs.field(default=None, validator=function)
     report: Report | None = attrs.field(default=None, validator=function)

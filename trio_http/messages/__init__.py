@@ -20,6 +20,7 @@ from ._headers import as_wire_headers as as_wire_headers
 from ._lines import MAX_LINE_CHARS as MAX_LINE_CHARS
 from ._lines import Lines as Lines
 from ._lines import LineTooLong as LineTooLong
+from ._response import CharsetChoice as CharsetChoice
 from ._response import Response as Response
 from ._response import charset_of as charset_of
 from ._response import decode_text as decode_text

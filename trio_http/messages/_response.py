@@ -6,11 +6,15 @@ import codecs
 import inspect
 import json as jsonlib
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from trio_http import wire
 
 from ._headers import FieldsInput, Headers, as_wire_headers
+
+#: A charset, or a function that finds one for a content; None: it finds none.
+CharsetChoice: TypeAlias = "str | Callable[[bytes], str | None]"
 
 _UNSET: Final[Any] = object()
 
@@ -153,16 +157,31 @@ def _wrong_type(name: str, expected: str, got: object, hint: str = "") -> TypeEr
 NO_CHARSETS: Final = frozenset(["idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape"])
 
 
-def decode_text(content: bytes, headers: Headers) -> str:
-    """Return ``content`` as text by the charset that ``headers`` name (RFC 9110 §8.3.2), or else as UTF-8."""
-    charset = charset_of(headers)
-    if charset is not None:
-        try:
-            if codecs.lookup(charset).name.replace("-", "_") not in NO_CHARSETS:
-                return content.decode(charset, "replace")
-        except (LookupError, ValueError):
-            pass  # a charset that Python does not know, or a codec that is none for text
-    return content.decode("utf-8", "replace")
+def decode_text(content: bytes, headers: Headers, default: CharsetChoice = "utf-8") -> str:
+    """Return ``content`` as text by the charset that ``headers`` name (RFC 9110 §8.3.2).
+
+    Malformed bytes become U+FFFD.
+
+    Args:
+      default: the charset where they name none that is known, or what finds it in the content; UTF-8 where
+        that is none, either.
+    """
+    text = _decoded(content, charset_of(headers))
+    if text is None and default != "utf-8":
+        text = _decoded(content, default(content) if callable(default) else default)
+    return content.decode("utf-8", "replace") if text is None else text
+
+
+def _decoded(content: bytes, charset: str | None) -> str | None:
+    """Return ``content`` decoded; None without a charset, or with one that Python does not know as text's."""
+    if charset is None:
+        return None
+    try:
+        if codecs.lookup(charset).name.replace("-", "_") not in NO_CHARSETS:
+            return content.decode(charset, "replace")
+    except (LookupError, ValueError):
+        pass  # a charset that Python does not know, or a codec that is none for text
+    return None
 
 
 def charset_of(headers: Headers) -> str | None:
