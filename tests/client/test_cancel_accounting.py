@@ -351,7 +351,6 @@ async def test_each_exchange_is_told_of_once_as_it_ended(
         assert record.error.facts.may_have_acted is acted
 
 
-@pytest.mark.xfail(strict=True, reason="the block does not tell its body what goes through it")
 async def test_a_cancel_within_the_block_of_a_stream_is_told_as_such(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -366,7 +365,6 @@ async def test_a_cancel_within_the_block_of_a_stream_is_told_as_such(
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the exchange notes the request as sent, also when that failed")
 async def test_a_request_that_could_not_be_sent_is_not_told_as_sent() -> None:
     """N16: `request_complete` was true of a request of which no byte had gone out."""
     reports: list[ClientExchangeRecord] = []
@@ -379,9 +377,6 @@ async def test_a_request_that_could_not_be_sent_is_not_told_as_sent() -> None:
     assert not reports[0].request_complete
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the exchange tells the error of its connection, not the one it raises"
-)
 @pytest.mark.parametrize("name", ["lost", "incomplete head", "too slow"])
 async def test_the_error_told_is_the_one_raised_and_the_reason_is_the_real_one(
     name: str, autojump_clock: trio.testing.MockClock

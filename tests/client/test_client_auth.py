@@ -357,9 +357,6 @@ async def test_an_auth_with_nothing_better_hands_the_401_over_with_its_content()
         assert client.statistics().idle == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a request that is sent again after a lost race is not authorised anew"
-)
 async def test_a_repeat_on_another_connection_has_fields_of_its_own() -> None:
     """A server may refuse to see the same ones twice."""
     count = iter(range(1, 10))

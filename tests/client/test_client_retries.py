@@ -193,7 +193,6 @@ async def test_an_answer_that_ends_in_its_head_is_tried_again(autojump_clock: Mo
         assert (await client.get(URL)).content == b"ok"
 
 
-@pytest.mark.xfail(strict=True, reason="`request` reads the content outside of what the policy covers")
 async def test_content_that_did_not_come_whole_is_tried_again(autojump_clock: MockClock) -> None:
     async with client_of(answering(CUT).close(), answering(OK), retry=STEADY) as (client, _):
         assert (await client.get(URL)).content == b"ok"

@@ -140,7 +140,6 @@ async def test_a_part_of_coded_content_is_not_decoded() -> None:
             assert await streamed.read() == part
 
 
-@pytest.mark.xfail(strict=True, reason="a request with Range still asks for codings, as any other does")
 async def test_a_part_is_asked_for_without_codings() -> None:
     """A part of coded content is of no use to who does not know the coding of the whole."""
     async with client_of(answering(OK, OK)) as (client, network):

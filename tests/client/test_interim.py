@@ -82,10 +82,6 @@ async def test_an_error_of_the_callers_function_comes_out_as_it_is(
         assert await in_pool(client) == (0, 0)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the exchange takes the error for one of its connection's, and a group for that of its nursery",
-)
 @pytest.mark.parametrize(
     ("content", "error"),
     [

@@ -114,7 +114,6 @@ async def test_trailers_that_are_no_fields_are_refused_and_nothing_is_sent(trail
         assert network.dialed == []
 
 
-@pytest.mark.xfail(strict=True, reason="found out only when the head is on its way")
 @pytest.mark.parametrize(
     ("trailers", "headers"),
     [

@@ -139,9 +139,6 @@ async def test_out_of_the_block_of_a_servers_stream_response(error: BaseExceptio
     assert out == [error]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="it ends the pool's nursery, and who waits is told that the client is closed"
-)
 @pytest.mark.parametrize(
     "error", [Stop("mine"), BaseExceptionGroup("mine", [Stop("a")])], ids=["one", "group"]
 )

@@ -30,6 +30,7 @@ class _Alone:
 
     def __init__(self, link: Link) -> None:
         self.closed = False
+        self.leads_anywhere = False
         self.watch = Watch(link.config.instruments)
         self.now = link.now
         self.link = link

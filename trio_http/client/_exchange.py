@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
-from trio_http._errors import ConnectionLost, InvalidRequest
+from trio_http._errors import ConnectionLost, InvalidRequest, RequestFailed
 from trio_http.messages import Headers
 from trio_http.wire import (
     IDLE,
@@ -43,7 +44,11 @@ _SWITCHING_PROTOCOLS: Final = 101
 
 
 async def begin(
-    owner: Owner, plan: RequestPlan, asked_at: float, watching: RequestWatch | None = None
+    owner: Owner,
+    plan: RequestPlan,
+    asked_at: float,
+    watching: RequestWatch | None = None,
+    again: Callable[[], Awaitable[RequestPlan]] | None = None,
 ) -> Link:
     """Send a request and wait for the head of its final response.
 
@@ -54,6 +59,7 @@ async def begin(
     Args:
       asked_at: the time, on trio's clock.
       watching: who looks on at the request.
+      again: gives the plan for the second time; None: it is the same.
 
     Returns:
       The link, which is the caller's until it is given back or discarded, with its `Link.head`.
@@ -81,6 +87,8 @@ async def begin(
         except ConnectionLost as exc:  # which means that nothing of an answer has come
             if is_last or not (_may_repeat(exc, plan) and owner.may_lease_again(plan)):
                 raise
+        if again is not None:
+            plan = await again()
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -172,33 +180,40 @@ async def begin_on(link: Link, owner: Owner, plan: RequestPlan, reader: ContentR
                     link.bytes_sent = len(plan.prepared.data)
                 if link.watch is not None:
                     link.watch.request_bytes = len(plan.prepared.content)
+                sent = True
             except trio.BrokenResourceError:
                 # An answer may have come before it broke: a server that is too busy says so, and closes.
-                pass
+                sent = False
             if link.pace.head != math.inf or link.watch is not None:
-                link.expect_head()
+                link.expect_head(sent=sent)
             await _receive_head(link, plan, None)
         else:
             link.begin_exchange(plan)
             upload = Upload(link, plan, reader)
             await _begin_beside(link, plan, upload)
     except BaseException as exc:
+        failure: Exception | None = None
+        # The caller's own source or function may raise the same: that is no failure of this connection.
+        own = link.raised is not None or (upload is not None and exc is upload.source_error)
+        if isinstance(exc, LINK_ERRORS) and not own:
+            failure = link.failure(exc, closed=owner.closed)
         if isinstance(exc, LocalProtocolError) and link.wire.our_state is IDLE:
             if link.watch is not None:
                 link.watch.error = exc
             owner.give_back(link)  # refused by its grammar, and nothing has changed
         else:
-            await owner.discard(link, *ending(exc))
-        if isinstance(exc, LocalProtocolError):
+            await owner.discard(link, *ending(failure or exc))
+        if isinstance(exc, LocalProtocolError) and not own:
             raise InvalidRequest(str(exc)) from exc
-        # The caller's own source may be a stream that broke: that is no failure of this connection.
-        if isinstance(exc, LINK_ERRORS) and (upload is None or exc is not upload.source_error):
-            raise link.failure(exc, closed=owner.closed) from exc
+        if failure is not None:
+            raise failure from exc
         raise
 
 
 def ending(error: BaseException) -> tuple[str, BaseException]:
     """Return why a connection is closed on which ``error`` interrupted an exchange, and the error."""
+    if isinstance(error, RequestFailed):
+        return f"failed: {error.args[0]}", error  # without the facts, which a record has by itself
     if isinstance(error, Exception):
         return f"failed: {error}", error
     return "cancelled", error
@@ -218,6 +233,8 @@ async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> None:
             nursery.cancel_scope.cancel(reason="the final response has come")
     except BaseExceptionGroup as group:
         error = _leaf(group)
+    if link.raised is not None:
+        raise link.raised  # as it is, also when it is a group
     if upload.source_error is not None:
         raise upload.source_error
     if error is not None:
@@ -258,7 +275,11 @@ def _pass_over(link: Link, plan: RequestPlan, head: ResponseHead, upload: Upload
     if head.status_code == 100 and upload is not None:
         upload.go_ahead.set()
     if plan.settings.on_interim is not None:
-        plan.settings.on_interim(interim)
+        try:
+            plan.settings.on_interim(interim)
+        except BaseException as exc:
+            link.raised = exc
+            raise
 
 
 def _no_head(what: RequestHead | type[Sentinel]) -> RemoteProtocolError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
@@ -105,7 +106,7 @@ class Flow:
             if wait != 0 and until >= trio.current_effective_deadline():
                 return answer  # the caller may have the time that we have not
             try:
-                following = redirected(self._planner, plan, link, shown)
+                following = redirected(self._planner, plan, link, shown, anywhere=self._owner.leads_anywhere)
             except BaseException:
                 await answer.dismissed()
                 raise
@@ -172,14 +173,19 @@ class Flow:
         auth = plan.settings.auth
         if auth is None:
             return await self._exchange(plan, None, watching)
-        sent = _with_credentials(plan, auth, await auth.authorize(_auth_request(plan)))
+
+        async def authorized() -> RequestPlan:
+            return _with_credentials(plan, auth, await auth.authorize(_auth_request(plan)))
+
+        sent = await authorized()
         link: Link | None = None
         for round_ in itertools.count(1):
-            answer = await self._exchange(sent, link, watching)
-            head = answer.link.head
+            answer = await self._exchange(sent, link, watching, authorized)
+            head, sent_last = answer.link.head, answer.link.plan
             assert head is not None
+            assert sent_last is not None
             headers = Headers._wrap(head.headers)
-            asked = _auth_request(sent)
+            asked = _auth_request(sent_last)
             try:
                 auth.received(asked, head.status_code, headers)
                 if head.status_code != 401 or round_ > auth.rounds or not plan.is_repeatable:
@@ -201,34 +207,35 @@ class Flow:
             return None
         return await answer.kept()
 
-    async def _exchange(self, plan: RequestPlan, link: Link | None, watching: RequestWatch | None) -> Answer:
+    async def _exchange(
+        self,
+        plan: RequestPlan,
+        link: Link | None,
+        watching: RequestWatch | None,
+        authorized: Callable[[], Awaitable[RequestPlan]] | None = None,
+    ) -> Answer:
         """Make one exchange, with cookies and in its turn.
 
         Args:
           link: leased already, for this; None: any.
           watching: who looks on at the request.
+          authorized: gives the plan with new credentials, for another sending; None: it needs none.
         """
-        fields: list[tuple[bytes, bytes]] = []
+
+        async def again() -> RequestPlan:
+            return self._completed(plan if authorized is None else await authorized())
+
         try:
             if self._rate_limit is not None:
                 await self._rate_limit.wait(plan.origin)
-            if self._cookies is not None and b"cookie" not in plan.headers.by_name:
-                cookie = self._cookies.field_for(plan.url)
-                if cookie is not None:
-                    fields.append((b"Cookie", cookie.encode("latin-1")))
-            if plan.settings.propagate_deadline:
-                # Rounded down: a server must not think that it has longer. In a cancelled scope it is -inf.
-                left = max(0.0, trio.current_effective_deadline() - trio.current_time()) * 1000
-                if left < _MAX_DEADLINE:
-                    fields.append((_DEADLINE, b"%d" % left))
-            sent = plan.with_fields(wire.Headers(fields)) if fields else plan
+            sent = self._completed(plan)
         except BaseException:
             if link is not None:
                 self._owner.give_back(link)
             raise
         asked_at = trio.current_time()
         if link is None:
-            link = await begin(self._owner, sent, asked_at, watching)
+            link = await begin(self._owner, sent, asked_at, watching, again)
         else:
             link.leased_at = asked_at
             link.watch = None if watching is None else watching.begin(sent)
@@ -239,6 +246,20 @@ class Flow:
             if values:
                 self._cookies.receive(plan.url, values)
         return Answer(link, self._owner, asked_at)
+
+    def _completed(self, plan: RequestPlan) -> RequestPlan:
+        """Return a request with what is true at this moment: cookies, and the time that is left."""
+        fields: list[tuple[bytes, bytes]] = []
+        if self._cookies is not None and b"cookie" not in plan.headers.by_name:
+            cookie = self._cookies.field_for(plan.url)
+            if cookie is not None:
+                fields.append((b"Cookie", cookie.encode("latin-1")))
+        if plan.settings.propagate_deadline:
+            # Rounded down: a server must not think that it has longer. In a cancelled scope it is -inf.
+            left = max(0.0, trio.current_effective_deadline() - trio.current_time()) * 1000
+            if left < _MAX_DEADLINE:
+                fields.append((_DEADLINE, b"%d" % left))
+        return plan.with_fields(wire.Headers(fields)) if fields else plan
 
     async def _begin_again(self, link: Link, plan: RequestPlan) -> None:
         """Be `begin_on` for a link that was kept, with content that may have to be opened."""

@@ -64,6 +64,7 @@ class Link(PacedConnection):
       overdue: why the server's time was found to be up; empty while it is not.
       pace: how the server has to keep up in the exchange under way.
       now: tells the time on trio's clock.
+      raised: what a function of the caller's raised in the midst of the exchange; None mostly.
       slot: where the pool keeps its books.
       record: what was told of the dial; None when nobody wants to know.
       dial: how long the connection took to make; None when somebody else made it.
@@ -90,6 +91,7 @@ class Link(PacedConnection):
         "overdue",
         "pace",
         "plan",
+        "raised",
         "record",
         "sending",
         "slot",
@@ -115,6 +117,7 @@ class Link(PacedConnection):
         self.interim: tuple[InterimResponse, ...] = ()
         self.leased_at = self.first_byte_at = 0.0
         self.overdue = ""
+        self.raised: BaseException | None = None
         self.pace: ClientPace = config.pace
         self.attached = False
         self.slot: Any = None
@@ -157,9 +160,9 @@ class Link(PacedConnection):
         if deadline < self.scheduled and self.ticker is not None:
             self.ticker.watch(self)
 
-    def expect_head(self) -> None:
-        """The request was sent; the server has its time to answer."""
-        if self.watch is not None:
+    def expect_head(self, *, sent: bool = True) -> None:
+        """The request was sent, or its sending failed; the server has its time to answer."""
+        if sent and self.watch is not None:
             self.watch.sent_at = trio.current_time()
         if self.pace.head != math.inf:
             self.expect_by(trio.current_time() + self.pace.head, _HEAD)
@@ -315,11 +318,13 @@ class Owner(Protocol):
 
     Attributes:
       closed: no link is lent any more, and those that were have been closed.
+      leads_anywhere: it has links to any origin, and not to one server alone.
       watch: who looks on.
       now: tells the time on trio's clock.
     """
 
     closed: bool
+    leads_anywhere: bool
     now: Callable[[], float]
     watch: Watch
 

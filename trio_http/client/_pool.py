@@ -32,6 +32,7 @@ from ._ledger import Abandon, Close, Dial, Fail, Give, Ledger, Order, Slot, Stat
 from ._link import Link
 from ._proxy import ProxyFailed
 from ._request import RequestPlan
+from ._route import Route
 from ._watch import Watch
 
 logger = logging.getLogger("trio_http.client")
@@ -57,7 +58,7 @@ class _Request(Waiter):
         self.task = trio.lowlevel.current_task()
         self.context = contextvars.copy_context()
         self.link: Link | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
 
 _Books: TypeAlias = "Ledger[Link, _Request]"
@@ -73,6 +74,7 @@ class Pool:
 
     Attributes:
       closed: `close` was called.
+      leads_anywhere: see `Owner`.
       watch: who looks on.
       now: tells the time on trio's clock.
       ledger: the books; to be read.
@@ -80,13 +82,14 @@ class Pool:
 
     def __init__(self, config: ClientConfig) -> None:
         self.closed = False
+        self.leads_anywhere = True
         self.watch = Watch(config.instruments)
         self.ledger: _Books = Ledger(config.max_connections, config.max_connections_per_origin)
         self._config = config
         self._dialer = Dialer(config)
         self._ticker = Ticker()
         self._dials: dict[_Slot, trio.CancelScope] = {}
-        self._warming: dict[_Slot, Callable[[Exception | None], None]] = {}
+        self._warming: dict[_Slot, Callable[[BaseException | None], None]] = {}
         self._nursery: trio.Nursery | None = None
         self._poll: EdgePoll | None = None
         self.now: Callable[[], float] = trio.current_time
@@ -198,10 +201,10 @@ class Pool:
             raise _refusal(plan, opened=self._nursery is not None)
         await trio.lowlevel.checkpoint_if_cancelled()
         ended = trio.Event()
-        errors: list[Exception] = []
+        errors: list[BaseException] = []
         under_way = 0
 
-        def note(error: Exception | None) -> None:
+        def note(error: BaseException | None) -> None:
             nonlocal under_way
             under_way -= 1
             if error is not None:
@@ -270,7 +273,7 @@ class Pool:
 
     # -- carrying out ----------------------------------------------------------------------------------------
 
-    def _carry_out(self, orders: _Orders, error: Exception | None = None) -> None:
+    def _carry_out(self, orders: _Orders, error: BaseException | None = None) -> None:
         """Do what the ledger ordered; ``error`` is for those who are to be failed."""
         for order in orders:
             match order:
@@ -322,7 +325,7 @@ class Pool:
         self.watch.closed(link.record, link.exchanges, because)
         link.record = None
 
-    def _end_warming(self, slot: _Slot, error: Exception | None) -> None:
+    def _end_warming(self, slot: _Slot, error: BaseException | None) -> None:
         """Tell who warms up that a dial of theirs has ended."""
         note = self._warming.pop(slot, None)
         if note is not None:
@@ -337,15 +340,21 @@ class Pool:
 
     async def _run_dial(self, slot: _Slot, scope: trio.CancelScope) -> None:
         transport: Transport | None = None
-        error: Exception | None = None
+        error: BaseException | None = None
         times = DialTimes()
         try:
             with scope:
                 transport = await self._dialer.dial(slot.route, times)
             if transport is None:
-                error = trio.TooSlowError(f"not made within {self._config.dial_seconds:g} s")
+                error = trio.TooSlowError(
+                    f"not made within {self._config.dial_seconds:g} s, and then {_step(slot.route, times)}"
+                )
         except Exception as exc:  # noqa: BLE001  # handed to who waits for the connection, or logged
             error = exc
+        except BaseException as exc:
+            if not _is_of_the_callers(exc) or not slot.place.waiters:
+                raise
+            error = exc  # of a function of the caller's, who waits for it
         finally:
             # No checkpoint from here to the report.
             self._dials.pop(slot, None)
@@ -357,7 +366,7 @@ class Pool:
                     self._finish_soon(transport)
 
     def _settle_dial(
-        self, slot: _Slot, transport: Transport | None, times: DialTimes, error: Exception | None
+        self, slot: _Slot, transport: Transport | None, times: DialTimes, error: BaseException | None
     ) -> None:
         """Enter the end of a dial in the books."""
         record = self.watch.dialed(slot.route, times, transport, error)
@@ -395,6 +404,22 @@ class Pool:
             self._close_unused(link, "idle")
 
 
+def _is_of_the_callers(error: BaseException) -> bool:
+    """Tell whether an exception that is no `Exception` can be handed to another task: no cancel is in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is None
+    return not isinstance(error, trio.Cancelled)
+
+
+def _step(route: Route, times: DialTimes) -> str:
+    """Return what a dial was at when its time was up."""
+    if times.connected is None:
+        return "looking for the address" if times.resolved is None else "connecting"
+    if route.proxy is not None and not route.is_forwarded and times.proxied is None:
+        return "waiting for the proxy"
+    return "in the TLS handshake"
+
+
 async def _finish(transport: Transport) -> None:
     """Finish a closed transport; the error of a foreign stream that cannot even be closed is nobody's."""
     try:
@@ -418,7 +443,7 @@ def _refusal(plan: RequestPlan, *, opened: bool) -> Exception:
     return PoolClosed("the client is closed", _facts(plan))
 
 
-def _connect_error(plan: RequestPlan, error: Exception) -> Exception:
+def _connect_error(plan: RequestPlan, error: BaseException) -> BaseException:
     """Return what a request raises whose dial has failed."""
     failures = (OSError, trio.BrokenResourceError, trio.TooSlowError, ProxyFailed)
     if not isinstance(error, failures):

@@ -52,7 +52,9 @@ def is_redirect(head: wire.ResponseHead) -> bool:
     return head.status_code in _REDIRECTS and head.headers.get(b"location") is not None
 
 
-def redirected(planner: Planner, plan: RequestPlan, link: Link, response: Response) -> RequestPlan:
+def redirected(
+    planner: Planner, plan: RequestPlan, link: Link, response: Response, *, anywhere: bool
+) -> RequestPlan:
     """Return the request that a redirect asks for.
 
     A POST becomes a GET by 301 and 302, and everything but HEAD by 303, as all clients do it. To another
@@ -64,6 +66,7 @@ def redirected(planner: Planner, plan: RequestPlan, link: Link, response: Respon
         of a jar are to go where this leads.
       link: has the head of the answer.
       response: that answer, for the error.
+      anywhere: other origins can be asked, too.
 
     Raises:
       RedirectRefused: it leads nowhere that we can go; or its content would have to be sent again and cannot
@@ -85,6 +88,8 @@ def redirected(planner: Planner, plan: RequestPlan, link: Link, response: Respon
     except (InvalidRequest, ValueError) as exc:
         # Not its user and password.
         raise refusal(f"malformed Location {_USER.sub(b'//***@', location)[:100]!r}: {exc}") from exc
+    if not anywhere and destination.origin != plan.origin:
+        raise refusal(f"it leads to another origin, {destination.origin}, and this is one connection")
     method, content = _method_and_content(plan, head.status_code)
     if content != b"":
         if not (isinstance(content, bytes) or content.repeatable):

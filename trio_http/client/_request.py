@@ -160,7 +160,7 @@ class RequestPlan:
                 fresh = fresh or wire.MessageConnection(wire.CLIENT)
                 self.prepared = fresh.prepare_request(method, target, headers, content)
             else:
-                wire.MessageConnection(wire.CLIENT).send_request(method, target, headers)
+                _check_head_and_trailers(method, target, headers, trailers)
         except wire.LocalProtocolError as exc:
             raise InvalidRequest(str(exc)) from exc
 
@@ -304,11 +304,13 @@ class Planner:
             names = b", ".join(dict.fromkeys(name for name, _ in _as_fields(trailers).raw_items()))
             implied.append((b"Trailer", names))
         chosen = self._settings(settings) if settings else self.settings
-        if (
-            not chosen.decode or b"range" in given.by_name
-        ) and b"accept-encoding" not in self._given_defaults.by_name:
-            # A part of coded content cannot be decoded, and nobody here decodes what is wanted as it comes.
-            fields = fields.replaced(b"Accept-Encoding")
+        if b"accept-encoding" not in self._given_defaults.by_name:
+            if b"range" in given.by_name:
+                # A part of coded content cannot be decoded. Without the field any coding would do.
+                fields = fields.replaced(b"Accept-Encoding", b"identity")
+            elif not chosen.decode:
+                # What comes goes on as it is, maybe to somebody who has said what they can decode.
+                fields = fields.replaced(b"Accept-Encoding")
         if implied:
             fields = fields.merged(wire.Headers(implied)).merged(given)
         elif given:
@@ -407,6 +409,21 @@ class Planner:
         if self._defaults.get(b"host") is not None:
             return self._defaults
         return wire.Headers([(b"Host", host), *self._defaults.raw_items()])
+
+
+def _check_head_and_trailers(
+    method: bytes, target: bytes, headers: wire.Headers, trailers: TrailersInput | None
+) -> None:
+    """See that the wire takes a request of several sends, before a connection is asked for."""
+    trial = wire.MessageConnection(wire.CLIENT)
+    if trailers is not None and {b"content-length", b"transfer-encoding"}.isdisjoint(headers.by_name):
+        headers = headers.replaced(b"Transfer-Encoding", b"chunked")
+    trial.send_request(method, target, headers)
+    if trailers is not None:
+        if b"transfer-encoding" not in headers.by_name:
+            raise InvalidRequest("trailers need the chunked coding, not a Content-Length (RFC 9112 §7.1.2)")
+        if not callable(trailers):
+            trial.send_end(_as_fields(trailers))
 
 
 def _as_fields(given: FieldsInput | None) -> wire.Headers:

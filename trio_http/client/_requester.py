@@ -45,7 +45,7 @@ class ResponseBlock:
     ) -> None:
         assert self._body is not None
         # A cancelled block, alone or in a group, is not an Exception.
-        await self._body.leave(reuse=exc is None or isinstance(exc, Exception))
+        await self._body.leave(reuse=exc is None or isinstance(exc, Exception), error=exc)
 
 
 class Requester:
@@ -103,7 +103,7 @@ class Requester:
             `ResponseInvalid`, `ContentTooLarge`, `TooManyRedirects`, `RedirectRefused`, `PoolClosed`. Its
             ``facts`` say whether the server may have acted.
           Exception: whatever the source of ``content``, an `Auth` or a function among the options raised, as
-            it is.
+            it is; only what ``report`` raises is logged.
 
         Cancellation: while it waits for a connection, nothing is held; a dial made for it goes on for others.
         From the first byte sent to the last one received, the connection in use is closed, and no other. The
@@ -114,8 +114,7 @@ class Requester:
         if plan.is_plain and self._flow.is_plain:
             asked_at = owner.now()
             return await whole(await begin(owner, plan, asked_at), owner, asked_at)
-        answer = await self._flow.answer(plan)
-        return await answer.whole()
+        return await self._flow.whole(plan)
 
     def stream(
         self,
