@@ -317,7 +317,7 @@ ENDS: dict[str, tuple[Any, ...]] = {
     ),
     "bad length": ([listening], {}, bad_length, InvalidRequest, "failed", "closed", "failed", True),
     "bad source": ([listening], {}, bad_source, LookupError, "failed", "closed", "failed", True),
-    "bad file": ([], {}, bad_file, FileNotFoundError, "failed", "none", "no connection", False),
+    "bad file": ([], {}, bad_file, FileNotFoundError, "failed", "none", "no content", False),
 }
 
 

@@ -24,8 +24,6 @@ from trio_http.testing import open_client
 Make = Callable[[], object]
 Ask = Callable[[Any], Awaitable[object]]  # of a client; types would tell most of these mistakes
 
-of_the_request = pytest.mark.xfail(strict=True, reason="told in _request.py and _requester.py")
-
 
 async def hello(request: trio_http.Request) -> trio_http.Response:
     return trio_http.Response(200, json={"asked": request.target})
@@ -246,9 +244,7 @@ def test_a_client_under_another_loop_says_what_it_needs() -> None:
         async with Client():
             raise AssertionError("not reached")
 
-    with pytest.raises(
-        RuntimeError, match=r"needs Trio: .* by trio\.run, not by asyncio"
-    ):
+    with pytest.raises(RuntimeError, match=r"needs Trio: .* by trio\.run, not by asyncio"):
         asyncio.run(run())
 
 
@@ -270,7 +266,6 @@ async def test_what_is_a_block_is_not_awaited() -> None:
             await client.upgrade("/", "echo")  # type: ignore[misc]
 
 
-@of_the_request
 async def test_a_stream_is_not_awaited() -> None:
     async with open_client(never) as client:
         with pytest.raises(TypeError, match=r"`async with client\.stream\(method, url\) as response:`"):
@@ -384,7 +379,6 @@ async def test_a_request_that_cannot_be_is_refused_before_anything_is_sent(
         assert counts.leased == counts.waiting == counts.dialing == 0
 
 
-@of_the_request
 @pytest.mark.parametrize(
     ("ask", "error", "message"),
     [
@@ -411,7 +405,6 @@ async def test_a_request_of_the_wrong_kind_is_refused_before_anything_is_sent(
             await ask(client)
 
 
-@of_the_request
 async def test_protocols_to_switch_to_are_arguments_and_no_list() -> None:
     async with open_client(never) as client:
         with pytest.raises(TypeError, match=r"each an argument of its own, not \['echo'\]"):

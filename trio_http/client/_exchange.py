@@ -100,7 +100,7 @@ async def _begin_with_content(
         reader = await content.open()
     except BaseException as exc:
         if watch is not None:
-            watch.never_leased(exc)
+            watch.never_leased(exc, "content")
         raise
     link: Link | None = None
     try:

@@ -23,16 +23,26 @@ from trio_http.messages import (
 )
 
 from ._auth import AuthInput, as_auth
-from ._config import ClientConfig, ClientPace
+from ._config import ClientConfig, ClientOptions, ClientPace
 from ._content import Compressed, ContentInput, as_content
 from ._content_source import Content
+from ._hints import unknown_options
 from ._multipart import FormInput, Multipart
 from ._origin import Origin
 from ._proxy import ProxyChooser
 from ._retry import Retry
 from ._route import Route
 from ._settings import OnInterim, Report, RequestSettings
-from ._url import Destination, ParamsInput, URLInput, form_encoded, joined_url, parse_url, with_params
+from ._url import (
+    Destination,
+    ParamsInput,
+    URLInput,
+    form_encoded,
+    joined_url,
+    parse_url,
+    url_text,
+    with_params,
+)
 
 #: The trailer section of a request: fields, or what gives them when the content was sent, for a checksum say.
 TrailersInput: TypeAlias = "FieldsInput | Callable[[], FieldsInput]"
@@ -283,7 +293,7 @@ class Planner:
         trailers: TrailersInput | None = None,
         **settings: Any,
     ) -> RequestPlan:
-        text = url if isinstance(url, str) else str(url)
+        text = url if isinstance(url, str) else url_text(url)
         if self._base_url is not None:
             text = joined_url(self._base_url, text)
         if params is not None:
@@ -395,11 +405,7 @@ class Planner:
     def _settings(self, given: Mapping[str, Any]) -> RequestSettings:
         unknown = given.keys() - _SETTINGS
         if unknown:
-            hint = "; time limits are cancel scopes: `with trio.fail_after(5): ...`"
-            raise TypeError(
-                f"unknown option{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
-                + (hint if "timeout" in unknown else "")
-            )
+            raise unknown_options(unknown, ContentOptions.__annotations__, ClientOptions.__annotations__)
         given = dict(given)
         if given.get("auth") is not None:
             given["auth"] = as_auth(given["auth"])
@@ -473,7 +479,9 @@ def _compressed(content: bytes | Content, coding: str) -> tuple[bytes | Content,
     return Compressed(content, functools.partial(ContentEncoder, coding)), coding.encode("ascii")
 
 
-def _method_of(method: str) -> bytes:
+def _method_of(method: object) -> bytes:
+    if not isinstance(method, str):
+        raise InvalidRequest(f"a method must be a str, not {method!r}")
     if method.upper() == "CONNECT":
         raise InvalidRequest(
             "CONNECT opens a tunnel (RFC 9110 §9.3.6), which is not a request with a response"
@@ -484,7 +492,9 @@ def _method_of(method: str) -> bytes:
         raise InvalidRequest(f"malformed method {method!r}, expected a token (RFC 9110 §9.1)") from exc
 
 
-def _target_of(target: str | bytes) -> bytes:
+def _target_of(target: object) -> bytes:
+    if not isinstance(target, str | bytes):
+        raise InvalidRequest(f"a target must be a str or bytes, not {target!r}")
     try:
         return target if isinstance(target, bytes) else target.encode("ascii")
     except UnicodeEncodeError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import Unpack
+from typing import TYPE_CHECKING, NoReturn, Unpack
 
 from ._config import ClientConfig
 from ._download import Download, ProgressCallback
@@ -28,6 +28,17 @@ class ResponseBlock:
         self._plan = plan
         self._body: ResponseBody | None = None
         self._entered = False
+
+    if not TYPE_CHECKING:  # who checks types is told so anyway
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("`stream` is not awaited: `async with client.stream(method, url) as response:`")
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("use `async with` for `stream`, not `with`")
+
+        def __exit__(self, *_: object) -> NoReturn:
+            raise AssertionError("`stream` cannot be entered by `with`")
 
     async def __aenter__(self) -> StreamedResponse:
         if self._entered:
@@ -191,6 +202,9 @@ class Requester:
         """
         if not protocols:
             raise TypeError("upgrade needs the name of a protocol")
+        for protocol in protocols:
+            if not isinstance(protocol, str):
+                raise TypeError(f"a protocol must be a str, each an argument of its own, not {protocol!r}")
         plan = self._planner.upgrading(url, protocols, **options)
         return Upgrade(self._flow, self._owner, plan)
 

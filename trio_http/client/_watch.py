@@ -182,10 +182,20 @@ class ExchangeWatch:
         self.request_bytes = self.response_bytes = self.head_bytes = 0
         self.decoded_bytes: int | None = None
 
-    def never_leased(self, error: BaseException) -> None:
-        """Tell of an exchange that had no connection."""
+    def never_leased(self, error: BaseException, missing: str = "connection") -> None:
+        """Tell of an exchange that had no connection.
+
+        Args:
+          error: why.
+          missing: what it did not get.
+        """
         self.error = error
-        self._tell(fate="none", because=_kind_of(error), facts={})
+        because = (
+            f"no {missing}: {error}"
+            if isinstance(error, Exception)
+            else f"cancelled: waiting for a {missing}"
+        )
+        self._tell(fate="none", because=because, facts={})
 
     def ended(self, link: Any, fate: Fate, because: str, error: BaseException | None) -> None:
         """Tell of an exchange that was on a connection.
@@ -261,13 +271,6 @@ def _written(plan: RequestPlan) -> wire.Headers:
     if plan.prepared is None or not plan.prepared.content or framed:
         return plan.headers
     return plan.headers.replaced(b"Content-Length", b"%d" % len(plan.prepared.content))
-
-
-def _kind_of(error: BaseException) -> str:
-    """Return why there was no connection, in a few words."""
-    if not isinstance(error, Exception):
-        return "cancelled: waiting for a connection"
-    return f"no connection: {error}"
 
 
 def _asked(tls: ssl.SSLObject | trio.SSLStream[Any] | None, name: str) -> str | None:
