@@ -410,3 +410,18 @@ async def test_a_body_that_says_its_end_needs_no_closure_alert(way: Any, fields:
     async with way(HEAD % fields + framed[:-6], alert=True) as (client, url):
         with pytest.raises(ResponseIncomplete):
             await client.get(url)
+
+
+async def test_a_cancel_is_delivered_while_decoded_content_is_at_hand(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It used to wait until the decoder needed more, which of a bomb is never."""
+    coded = gzip.compress(bytes(1_000_000))
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(coded)
+    async with client_of(answering(head + coded)) as (client, _), client.stream("GET", URL) as response:
+        assert await response.body.receive_some()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await response.body.receive_some()
+        assert scope.cancelled_caught
+        assert await response.body.receive_some(), "nothing was lost, and more is there"

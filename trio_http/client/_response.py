@@ -215,6 +215,7 @@ class ResponseBody(MessageBody):
 
     async def _next_decoded(self, decoder: ContentDecoder) -> bytes:
         """Return the next piece of decoded content, ``b""`` at the end."""
+        await trio.lowlevel.checkpoint_if_cancelled()  # before a piece is in hand, which a cancel would lose
         yielded = False
         kind: type[RequestFailed] = ResponseInvalid
         try:
