@@ -339,6 +339,16 @@ def serving(command: Sequence[str], port: int, cpu: int | None) -> Iterator[None
             _end(process)
 
 
+def exit_status(job: Callable[[], object]) -> int:
+    """Do what a child process is for, and return its exit status: 0, or `EXIT_ABSENT` if an import fails."""
+    try:
+        job()
+    except ImportError as exc:
+        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
+        return EXIT_ABSENT
+    return 0
+
+
 def _pinner(cpu: int | None) -> Callable[[], None] | None:
     if cpu is None:
         return None
@@ -363,14 +373,23 @@ def _raise_for_exit(status: int | None, output: str) -> None:
     )
 
 
-def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)  # `start_new_session` made the child the leader of its own group
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            continue
+def end_at_once(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """End the process group of a child that was started with `start_new_session`, without asking it."""
+    _signal(process, signal.SIGKILL)
     process.wait()
+
+
+def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    _signal(process, signal.SIGTERM)
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        pass
+    end_at_once(process)
+
+
+def _signal(process: subprocess.Popen[bytes] | subprocess.Popen[str], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass  # all of the group have ended

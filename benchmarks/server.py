@@ -266,13 +266,9 @@ def command(name: str, port: int) -> list[str]:
 def serve(name: str, port: int) -> int:
     """Be the server `name`: what the child runs. Returns only if that cannot be."""
     try:
-        SERVERS[name](port)
-    except ImportError as exc:
-        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
-        return harness.EXIT_ABSENT
+        return harness.exit_status(lambda: SERVERS[name](port))
     except KeyboardInterrupt:
-        pass
-    return 0
+        return 0
 
 
 # The measuring.

@@ -217,12 +217,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.passed:
         take_passed(options.passed, options.names)
-    try:
-        SERVERS[options.server](options.port, options.settings)
-    except ImportError as exc:
-        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
-        return _harness.EXIT_ABSENT
-    return 0
+    return _harness.exit_status(lambda: SERVERS[options.server](options.port, options.settings))
 
 
 if __name__ == "__main__":

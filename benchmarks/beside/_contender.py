@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -228,12 +226,7 @@ async def _accepts(port: int) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the child's process group at once: whatever was to be seen of it has been seen."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+    _harness.end_at_once(process)  # whatever was to be seen of it has been seen
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None
         try:

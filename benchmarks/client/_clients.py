@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -285,26 +285,41 @@ async def _open_raw(setting: Setting) -> AsyncIterator[Asker]:
 # The libraries.
 
 
-class _Ours:
+async def _count(pieces: AsyncIterable[bytes]) -> int:
+    length = 0
+    async for piece in pieces:
+        length += len(piece)
+    return length
+
+
+class _Library:
+    """What ours, httpx and httpcore do by the same names."""
+
     def __init__(self, client: Any) -> None:
         self._client = client
 
+    def pieces(self, response: Any) -> AsyncIterable[bytes]:
+        raise NotImplementedError
+
+    async def download(self, url: str) -> int:
+        async with self._client.stream("GET", url) as response:
+            return await _count(self.pieces(response))
+
+    async def upload(self, url: str, length: int) -> bytes:
+        fields = {"content-length": str(length)}
+        response = await self._client.request("PUT", url, content=Pieces(length), headers=fields)
+        content: bytes = response.content
+        return content
+
+
+class _Ours(_Library):
     async def get(self, url: str) -> tuple[int, bytes]:
         response = await self._client.get(url)
         return response.status, response.content
 
-    async def download(self, url: str) -> int:
-        length = 0
-        async with self._client.stream("GET", url) as response:
-            async for piece in response.body:
-                length += len(piece)
-        return length
-
-    async def upload(self, url: str, length: int) -> bytes:
-        fields = {"content-length": str(length)}
-        response = await self._client.put(url, content=Pieces(length), headers=fields)
-        content: bytes = response.content
-        return content
+    def pieces(self, response: Any) -> AsyncIterable[bytes]:
+        body: AsyncIterable[bytes] = response.body
+        return body
 
 
 @asynccontextmanager
@@ -320,28 +335,16 @@ async def _open_ours(setting: Setting) -> AsyncIterator[Asker]:
         yield _Ours(client)
 
 
-class _Httpx:
+class _Httpx(_Library):
     """httpx, and httpx2, which has the same interface."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
 
     async def get(self, url: str) -> tuple[int, bytes]:
         response = await self._client.get(url)
         return response.status_code, response.content
 
-    async def download(self, url: str) -> int:
-        length = 0
-        async with self._client.stream("GET", url) as response:
-            async for piece in response.aiter_bytes():
-                length += len(piece)
-        return length
-
-    async def upload(self, url: str, length: int) -> bytes:
-        fields = {"content-length": str(length)}
-        response = await self._client.put(url, content=Pieces(length), headers=fields)
-        content: bytes = response.content
-        return content
+    def pieces(self, response: Any) -> AsyncIterable[bytes]:
+        pieces: AsyncIterable[bytes] = response.aiter_bytes()
+        return pieces
 
 
 @asynccontextmanager
@@ -359,26 +362,14 @@ async def _open_httpx(module: str, setting: Setting) -> AsyncIterator[Asker]:
         yield _Httpx(client)
 
 
-class _Httpcore:
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
+class _Httpcore(_Library):
     async def get(self, url: str) -> tuple[int, bytes]:
-        response = await self._pool.request("GET", url)
+        response = await self._client.request("GET", url)
         return response.status, response.content
 
-    async def download(self, url: str) -> int:
-        length = 0
-        async with self._pool.stream("GET", url) as response:
-            async for piece in response.aiter_stream():
-                length += len(piece)
-        return length
-
-    async def upload(self, url: str, length: int) -> bytes:
-        fields = {"content-length": str(length)}
-        response = await self._pool.request("PUT", url, headers=fields, content=Pieces(length))
-        content: bytes = response.content
-        return content
+    def pieces(self, response: Any) -> AsyncIterable[bytes]:
+        pieces: AsyncIterable[bytes] = response.aiter_stream()
+        return pieces
 
 
 @asynccontextmanager
@@ -403,11 +394,8 @@ class _Aiohttp:
             return response.status, await response.read()
 
     async def download(self, url: str) -> int:
-        length = 0
         async with self._session.get(url) as response:
-            async for piece in response.content.iter_any():
-                length += len(piece)
-        return length
+            return await _count(response.content.iter_any())
 
     async def upload(self, url: str, length: int) -> bytes:
         fields = {"content-length": str(length)}

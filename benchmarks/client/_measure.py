@@ -229,18 +229,11 @@ MEASURES = {"small": small, "down": down, "up": up, "idle": idle, "waiting": wai
 def main() -> int:
     asked = json.loads(sys.argv[1])
     client = CLIENTS[asked["client"]]
-    found: Figures = {}
 
     async def run() -> None:
-        found.update(await MEASURES[asked["measure"]](client, asked))
+        print(json.dumps(await MEASURES[asked["measure"]](client, asked)))
 
-    try:
-        client.run(run)
-    except ImportError as exc:
-        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
-        return harness.EXIT_ABSENT
-    print(json.dumps(found))
-    return 0
+    return harness.exit_status(lambda: client.run(run))
 
 
 if __name__ == "__main__":

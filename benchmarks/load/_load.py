@@ -12,7 +12,6 @@ import os
 import queue
 import random
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -149,7 +148,7 @@ def running(
             _wait_until_it_listens(child)
             yield child
         finally:
-            _end(process)
+            harness.end_at_once(process)  # whatever was to be seen of it has been seen
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
                 pipe.close()
@@ -169,15 +168,6 @@ def _wait_until_it_listens(child: Child) -> None:
         if status is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{child.name} does not listen: {last or 'no output'}")
         time.sleep(0.05)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the child's process group at once: whatever was to be seen of it has been seen."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
 
 
 # The script around it.

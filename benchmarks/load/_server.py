@@ -227,12 +227,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})  # here rather than in the parent: a worker inherits it
-    try:
-        SERVERS[options.server](Control(), options.port, options.settings)
-    except ImportError as exc:
-        print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
-        return harness.EXIT_ABSENT
-    return 0
+    return harness.exit_status(lambda: SERVERS[options.server](Control(), options.port, options.settings))
 
 
 if __name__ == "__main__":

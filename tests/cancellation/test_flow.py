@@ -160,7 +160,7 @@ class _Cookies(Scene):
 class _Retries(Scene):
     """A status that means later, a gateway that is down, and success. Nothing is held in the waits."""
 
-    lands = ("answer",)
+    lands = ("_attempted", "_wait_past")
 
     def __init__(self) -> None:
         self.calls = 0

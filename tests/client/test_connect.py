@@ -152,6 +152,18 @@ async def test_the_next_attempt_begins_at_once_when_one_has_failed(
     assert len(network.still_open()) == 1
 
 
+async def test_a_failure_hastens_the_attempt_after_it_and_no_other(
+    autojump_clock: MockClock, network: VirtualNetwork
+) -> None:
+    # The second was begun not long ago when the first fails: it gets its whole quarter of a second.
+    network.fates[SIX] = (0.3, "refused")
+    network.fates[FOUR] = NEVER
+    stream = await connect_tcp([SIX, FOUR, FIVE], 443)
+    assert stream.socket.getpeername()[0] == FIVE
+    assert network.attempts == [(SIX, 0.0), (FOUR, 0.25), (FIVE, 0.5)]
+    assert len(network.still_open()) == 1
+
+
 async def test_an_attempt_that_is_slow_may_still_win(
     autojump_clock: MockClock, network: VirtualNetwork
 ) -> None:
@@ -186,6 +198,10 @@ async def test_when_all_fail_the_error_names_each_address_and_how_it_failed(
     group = caught.value.__cause__
     assert isinstance(group, ExceptionGroup)
     assert [type(leaf) for leaf in group.exceptions] == [ConnectionRefusedError] * 2
+    # In the order of the attempts, although the second failed first.
+    first, second = group.exceptions
+    assert SIX in str(first)
+    assert FOUR in str(second)
     assert network.still_open() == []
 
 
@@ -249,6 +265,7 @@ async def test_a_fault_of_a_socket_factory_passes_as_it_is(
     with pytest.raises(ZeroDivisionError):
         await connect_tcp([SIX, FOUR], 443)
     assert network.still_open() == []
+    assert [address for address, _ in network.attempts] == [SIX]  # it would be the same with the other
 
 
 async def test_no_address_is_an_error_of_the_caller() -> None:

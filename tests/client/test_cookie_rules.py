@@ -15,7 +15,6 @@ from trio_http.client._cookie_rules import (
     default_path,
     domain_matches,
     host_argument,
-    host_facts,
     installed_public_suffixes,
     is_secure,
     path_matches,
@@ -85,13 +84,6 @@ def test_an_address_matches_nothing_but_itself(
 ) -> None:
     assert domain_matches(str(address), str(address))
     assert domain_matches(str(address), domain) == (str(address) == domain)
-
-
-def test_a_host_that_no_name_can_be_has_no_domains_and_costs_nothing() -> None:
-    longest = "a." * 126 + "a."
-    assert len(host_facts(longest).domains) == 127
-    assert host_facts(f"a{longest}.a").domains == ()
-    assert host_facts("a." * 30_000 + "a").domains == ()
 
 
 @pytest.mark.parametrize(

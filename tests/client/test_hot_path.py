@@ -79,10 +79,6 @@ async def test_a_warm_exchange_opens_nothing_and_makes_one_receive_and_one_send(
     transports: list[WatchedTransport] = []
     method = "GET" if content is None else "POST"
 
-    def watched(sock: trio.socket.SocketType) -> WatchedTransport:
-        transports.append(WatchedTransport(sock))
-        return transports[-1]
-
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
             while await stream.receive_some():
@@ -90,14 +86,14 @@ async def test_a_warm_exchange_opens_nothing_and_makes_one_receive_and_one_send(
 
     async with trio.open_nursery() as nursery:
 
-        async def dial(*_: object) -> trio.abc.Stream:
+        async def dial(*_: object) -> WatchedTransport:
             await trio.lowlevel.checkpoint()
-            ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(s)) for s in socket.socketpair())
-            nursery.start_soon(serve, theirs)
-            return ours
+            ours, theirs = map(trio.socket.from_stdlib_socket, socket.socketpair())
+            nursery.start_soon(serve, trio.SocketStream(theirs))
+            transports.append(WatchedTransport(ours))
+            return transports[-1]
 
         async with Client(dial=dial) as client:
-            monkeypatch.setattr("trio_http.client._dial.SocketTransport", watched)
             await client.request(method, "http://example.org/", content=content)
             (transport,) = transports
             transport.calls = dict.fromkeys(transport.calls, 0)

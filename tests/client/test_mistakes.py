@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import io
+import math
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -88,18 +89,20 @@ async def never(request: trio_http.Request) -> trio_http.Response:
         (lambda: Client(headers=["ab", "cde"]), "must be pairs of name and value, not .*'cde'"),
         (lambda: Client(lenient=trio_http.Leniency.OBS_FOLD), "set of Leniency, not <Leniency.OBS_FOLD"),
         (lambda: Client(instruments=trio_http.HarRecorder()), r"list of ClientInstrument, not .* \[...\]"),
+        (lambda: Client(instruments=[trio_http.HarRecorder]), r"Recorder'> is none: HarRecorder\(\) is one"),
         (lambda: ClientPace(head=None), "head must be a number, not None; math.inf for no limit"),
         (lambda: ClientPace(receive_rate="1k"), "receive_rate must be a number, not '1k'; 0 for no limit"),
         (lambda: ClientConnection(5), "stream must be a trio.abc.Stream, not 5"),
         (lambda: ClientConnection("http://a/"), "not 'http://a/'; Client connects by itself"),
         (lambda: ClientConnection(trio.testing.memory_stream_pair()[0], config=5), "a ClientConfig, not 5"),
         (lambda: Retry(attempts="3"), "attempts must be an int, not '3'"),
-        (lambda: Retry(statuses=500), "statuses must be a collection of statuses, not 500"),
-        (lambda: Retry(statuses=["500"]), "statuses must be of ints, and '500' is none"),
-        (lambda: Retry(methods="GET"), "methods must be a collection of methods, not the text 'GET'"),
-        (lambda: Retry(methods=[b"GET"]), "methods must be of str, and b'GET' is none"),
+        (lambda: Retry(statuses=500), r"statuses must be a set of int, not 500; .* \{\.\.\.\}"),
+        (lambda: Retry(statuses=["500"]), "statuses must be a set of int, and '500' is none"),
+        (lambda: Retry(methods="GET"), r"methods must be a set of str, not 'GET'; .* \{\.\.\.\}"),
+        (lambda: Retry(methods=[b"GET"]), "methods must be a set of str, and b'GET' is none"),
         (lambda: Retry(backoff="1"), "backoff must be a number of seconds, not '1'"),
         (lambda: Retry(budget=5), "budget must be a RetryBudget, not 5"),
+        (lambda: trio_http.RetryBudget("a tenth"), "ratio must be a number, not 'a tenth'"),
         (lambda: RateLimit("5"), "rate must be a number of turns for a second, not '5'"),
         (lambda: trio_http.BearerAuth(None), "token must be a str or an async callable .*, not NoneType"),
     ],
@@ -125,6 +128,7 @@ def test_a_setting_of_the_wrong_kind_is_refused_by_its_name(make: Make, message:
         (lambda: Client(user_agent="\u20ac"), "field 'User-Agent' is sent in Latin-1; .* bytes"),
         (lambda: Client(headers={"X-Name": "\u20ac"}), "field 'X-Name' is sent in Latin-1; .* bytes"),
         (lambda: ClientPace(stall=0), "stall must be more than 0, not 0"),
+        (lambda: ClientPace(send_rate=math.inf), "send_rate must be finite and at least 0, not inf; 0 for"),
         (lambda: Retry(attempts=0), "attempts must be at least 1, not 0"),
         (lambda: Retry(statuses=[1000]), "statuses must be of 200-599, not 1000"),
         (lambda: trio_http.BearerAuth("Bearer abc"), "cannot have, .* without the word Bearer"),

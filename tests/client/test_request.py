@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.client._network import OK, URL, answering, client_of
-from trio_http.messages import accept_encoding
 from trio_http import Headers, InvalidRequest, wire
 from trio_http.client import Client
+from trio_http.messages import accept_encoding
 
 
 async def sent(

@@ -191,7 +191,7 @@ def test_what_must_end_the_program_passes(error: type[BaseException]) -> None:
 
 @pytest.mark.parametrize("wrong", [Ends, print, None, "AccessLog"])
 def test_what_is_no_instrument_is_refused(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="expected a ServerInstrument"):
+    with pytest.raises(TypeError, match="list of ServerInstrument, and "):
         Instruments([wrong])
 
 

@@ -84,46 +84,111 @@ async def output_until(process: trio.Process, pattern: str) -> re.Match[str]:
     return match
 
 
-# ---------------------------------------------------------------------------------------------------- proxies
+# ------------------------------------------------------------------------------------------------------ nginx
 
-# One worker, so that all requests compete for the same upstream connections. `$http_host` hands on the Host
-# that the client wrote, which is harder on us than nginx's own.
+# What is in each configuration. One worker, so that all requests compete for the same upstream connections.
 NGINX = """
     daemon off;
-    error_log {folder}/error.log warn;
+    error_log {errors};
     pid {folder}/nginx.pid;
     {user}
     worker_processes 1;
-    {stream}
+    {outermost}
     events {{ worker_connections 512; }}
     http {{
-        log_format account '$request_id $upstream_addr $status "$request"';
-        access_log {log} account;
         client_body_temp_path {folder}/bodies;
         proxy_temp_path {folder}/proxy;
         fastcgi_temp_path {folder}/fastcgi;
         uwsgi_temp_path {folder}/uwsgi;
         scgi_temp_path {folder}/scgi;
-        client_max_body_size 0;
-        client_header_timeout 10s;
-        client_body_timeout 10s;
-        map $http_upgrade $connection_field {{ default upgrade; '' ''; }}
-        upstream ours {{ server 127.0.0.1:{backend}; keepalive 16; keepalive_requests 100000; }}
-        server {{
-            listen 127.0.0.1:{port};
-            {options}
-            location = /ready {{ access_log off; return 204; }}
-            location / {{
-                proxy_pass http://ours;
-                proxy_http_version 1.1;
-                proxy_set_header Host $http_host;
-                proxy_set_header Connection $connection_field;
-                proxy_set_header Upgrade $http_upgrade;
-                proxy_set_header X-Request-Id $request_id;
-                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                proxy_set_header X-Forwarded-Proto $scheme;
-                add_header X-Front-Id $request_id always;
-            }}
+        {http}
+    }}
+"""
+
+
+@asynccontextmanager
+async def running_nginx(
+    path: str,
+    folder: Path,
+    http: str,
+    *,
+    outermost: str = "",
+    listeners: int = 1,
+    errors: str = "stderr warn",
+    **facts: object,
+) -> AsyncIterator[tuple[trio.Process, list[int]]]:
+    """Run nginx while the block runs; it gets the process, and the ports.
+
+    Args:
+      path: where nginx is.
+      folder: where its files go.
+      http: its ``http`` block, with ``{folder}``, ``{ports[0]}`` and ``facts`` in it.
+      outermost: the same for the outermost level.
+      listeners: on how many ports it listens, each on 127.0.0.1. To the first it answers HTTP, be it that it
+        wants TLS.
+      errors: where its error log goes, and from which level on.
+      facts: for the texts.
+    """
+    # nginx inherits the listening sockets, as it does when one nginx replaces another. So no other program
+    # can get the ports in between.
+    with ExitStack() as stack:
+        ours = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(listeners)]
+        ports = [listener.getsockname()[1] for listener in ours]
+        facts |= {"folder": folder, "ports": ports}
+        configuration = folder / "nginx.conf"
+        configuration.write_text(
+            NGINX.format(
+                folder=folder,
+                errors=errors,
+                # Started by root, it would become a user who has no right to these files.
+                user="user root;" if os.geteuid() == 0 else "",
+                outermost=outermost.format(**facts),
+                http=http.format(**facts),
+            )
+        )
+        argv = [path, "-e", "stderr", "-p", str(folder), "-c", str(configuration)]
+        descriptors = [listener.fileno() for listener in ours]
+        inherited = environment() | {"NGINX": "".join(f"{number};" for number in descriptors)}
+        async with running(argv, pass_fds=descriptors, env=inherited) as process:
+            await _ready(ports[0])
+            # They are one more each that could accept; nginx alone shall refuse when it has gone.
+            stack.close()
+            yield process, ports
+
+
+async def _ready(port: int) -> None:
+    """Wait until the program behind ``port`` answers; a proxy does so by itself, and does not log it."""
+    with trio.fail_after(SECONDS):
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"GET /ready HTTP/1.0\r\n\r\n")
+            assert await stream.receive_some() != b""
+
+
+# ---------------------------------------------------------------------------------------------------- proxies
+
+# `$http_host` hands on the Host that the client wrote, which is harder on us than nginx's own.
+NGINX_BEFORE = """
+    log_format account '$request_id $upstream_addr $status "$request"';
+    access_log {log} account;
+    client_max_body_size 0;
+    client_header_timeout 10s;
+    client_body_timeout 10s;
+    map $http_upgrade $connection_field {{ default upgrade; '' ''; }}
+    upstream ours {{ server 127.0.0.1:{backend}; keepalive 16; keepalive_requests 100000; }}
+    server {{
+        listen 127.0.0.1:{ports[0]};
+        {options}
+        location = /ready {{ access_log off; return 204; }}
+        location / {{
+            proxy_pass http://ours;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection $connection_field;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header X-Request-Id $request_id;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            add_header X-Front-Id $request_id always;
         }}
     }}
 """
@@ -223,14 +288,6 @@ class Proxy:
         return found
 
 
-async def _ready(port: int) -> None:
-    """Wait until the proxy behind ``port`` runs; it answers this itself, and does not log it."""
-    with trio.fail_after(SECONDS):
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(b"GET /ready HTTP/1.0\r\n\r\n")
-            assert await stream.receive_some() != b""
-
-
 @asynccontextmanager
 async def nginx_before(
     backend: int, path: str, folder: Path, *, options: str = "", stream: str = ""
@@ -242,37 +299,23 @@ async def nginx_before(
       path: where nginx is.
       folder: where its files go; made if need be.
       options: directives for its ``server`` block.
-      stream: text for the outermost level, with ``{backend}`` and ``{port}`` in it: a ``stream`` block that
-        listens there.
+      stream: text for the outermost level, with ``{backend}`` and ``{ports[1]}`` in it: a ``stream`` block
+        that listens there.
     """
     folder.mkdir(exist_ok=True)  # noqa: ASYNC240 - a folder below the test's own
-    # nginx inherits the listening sockets, as it does when one nginx replaces another. So no other program
-    # can get the ports in between.
-    with ExitStack() as stack:
-        listeners = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2 if stream else 1)
-        ]
-        ports = [listener.getsockname()[1] for listener in listeners]
-        configuration, log = folder / "nginx.conf", folder / "access.log"
-        # Started by root, it would become a user who cannot write to these files.
-        user = "user root;" if os.geteuid() == 0 else ""
-        text = NGINX.format(
-            folder=folder,
-            user=user,
-            log=log,
-            port=ports[0],
-            backend=backend,
-            options=options,
-            stream=stream.replace("{backend}", str(backend)).replace("{port}", str(ports[-1])),
-        )
-        configuration.write_text(text)
-        argv = [path, "-e", "stderr", "-p", str(folder), "-c", str(configuration)]
-        descriptors = [listener.fileno() for listener in listeners]
-        inherited = environment() | {"NGINX": "".join(f"{number};" for number in descriptors)}
-        async with running(argv, pass_fds=descriptors, env=inherited) as process:
-            await _ready(ports[0])
-            stack.close()
-            yield Proxy("nginx", ports[0], process, log, ports[-1] if stream else 0)
+    log = folder / "access.log"
+    async with running_nginx(
+        path,
+        folder,
+        NGINX_BEFORE,
+        outermost=stream,
+        listeners=2 if stream else 1,
+        errors=f"{folder}/error.log warn",
+        backend=backend,
+        log=log,
+        options=options,
+    ) as (process, ports):
+        yield Proxy("nginx", ports[0], process, log, ports[1] if stream else 0)
 
 
 @asynccontextmanager

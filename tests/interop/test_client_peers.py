@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +18,8 @@ from trio.testing import MockClock
 
 import trio_http
 from tests.interop.behind import MEBIBYTE, PIECE, pieces
-from tests.interop.programs import SECONDS, environment, running
+from tests.interop.conftest import idle_and_leased
+from tests.interop.programs import SECONDS, running_nginx
 from trio_http.client import Client, client_context
 
 pytestmark = pytest.mark.interop
@@ -28,42 +28,29 @@ TEXT = b"".join(b"%09d\n" % number for number in range(20_000))
 MUCH = 64
 
 # `$connection $connection_requests`: the number of the connection, and which request on it this is.
-CONFIGURATION = """
-    daemon off;
-    error_log stderr crit;
-    pid {folder}/pid;
-    {user}
-    worker_processes 1;
-    events {{ worker_connections 64; }}
-    http {{
-        access_log off;
-        client_body_temp_path {folder}/bodies;
-        proxy_temp_path {folder}/proxy;
-        fastcgi_temp_path {folder}/fastcgi;
-        uwsgi_temp_path {folder}/uwsgi;
-        scgi_temp_path {folder}/scgi;
-        types {{ text/plain txt; }}
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_certificate {folder}/server.pem;
-        ssl_certificate_key {folder}/server.pem;
-        ssl_client_certificate {folder}/authority.pem;
-        ssl_verify_client optional;
-        server {{
-            listen 127.0.0.1:{port} ssl http2;
-            root {folder}/files;
-            location = /count {{ return 200 "$connection $connection_requests"; }}
-            set $names "$ssl_server_name|$ssl_client_s_dn";
-            location = /tls {{ return 200 "$ssl_protocol|$server_protocol|$names"; }}
-            location = /last {{ keepalive_timeout 0; return 200 "$ssl_session_reused"; }}
-            location = /told {{ keepalive_timeout 30s 3s; return 200 "$connection"; }}
-            location = /untold {{ keepalive_timeout 1s; return 200 "$connection"; }}
-            location = /thrice {{ keepalive_requests 3; return 200 "$connection $connection_requests"; }}
-            location = /limited {{ client_max_body_size 1k; try_files /none /text.txt; }}
-            location /coded/ {{ gzip on; gzip_min_length 1; gzip_types text/plain; alias {folder}/files/; }}
-            location /chunked/ {{ ssi on; ssi_types *; alias {folder}/files/; }}
-            location /slow/ {{ limit_rate 20k; alias {folder}/files/; }}
-            location /put/ {{ dav_methods PUT; client_max_body_size 100m; }}
-        }}
+HTTP = """
+    access_log off;
+    types {{ text/plain txt; }}
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_certificate {folder}/server.pem;
+    ssl_certificate_key {folder}/server.pem;
+    ssl_client_certificate {folder}/authority.pem;
+    ssl_verify_client optional;
+    server {{
+        listen 127.0.0.1:{ports[0]} ssl http2;
+        root {folder}/files;
+        location = /count {{ return 200 "$connection $connection_requests"; }}
+        set $names "$ssl_server_name|$ssl_client_s_dn";
+        location = /tls {{ return 200 "$ssl_protocol|$server_protocol|$names"; }}
+        location = /last {{ keepalive_timeout 0; return 200 "$ssl_session_reused"; }}
+        location = /told {{ keepalive_timeout 30s 3s; return 200 "$connection"; }}
+        location = /untold {{ keepalive_timeout 1s; return 200 "$connection"; }}
+        location = /thrice {{ keepalive_requests 3; return 200 "$connection $connection_requests"; }}
+        location = /limited {{ client_max_body_size 1k; try_files /none /text.txt; }}
+        location /coded/ {{ gzip on; gzip_min_length 1; gzip_types text/plain; alias {folder}/files/; }}
+        location /chunked/ {{ ssi on; ssi_types *; alias {folder}/files/; }}
+        location /slow/ {{ limit_rate 20k; alias {folder}/files/; }}
+        location /put/ {{ dav_methods PUT; client_max_body_size 100m; }}
     }}
 """
 
@@ -109,24 +96,8 @@ async def nginx(program: Callable[[str], str], tmp_path: Path) -> AsyncIterator[
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     leaf = authority.issue_cert("localhost", "other.example")
     leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
-    # nginx inherits the listening socket, as it does when one nginx replaces another. So no other program can
-    # get the port in between, and nobody need wait until nginx listens.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        # Started by root, it would become a user who cannot read these files.
-        user = "user root;" if os.geteuid() == 0 else ""
-        configuration = tmp_path / "nginx.conf"
-        configuration.write_text(CONFIGURATION.format(folder=tmp_path, port=port, user=user))
-        argv = [path, "-e", "stderr", "-p", str(tmp_path), "-c", str(configuration)]
-        inherited = environment() | {"NGINX": f"{listener.fileno()};"}
-        async with running(argv, pass_fds=[listener.fileno()], env=inherited) as process:
-            server = Nginx(port, files, authority, process)
-            # Ours is one more that could accept; nginx alone shall refuse when it has gone.
-            async with Client(ssl_context=server.context()) as client:
-                with trio.fail_after(SECONDS):
-                    await client.get(f"{server.url}/count")
-            listener.close()
-            yield server
+    async with running_nginx(path, tmp_path, HTTP, errors="stderr crit") as (process, ports):
+        yield Nginx(ports[0], files, authority, process)
 
 
 @pytest.fixture
@@ -134,11 +105,6 @@ async def client(nginx: Nginx) -> AsyncIterator[Client]:
     async with Client(ssl_context=nginx.context(), base_url=nginx.url) as client:
         with trio.fail_after(SECONDS):
             yield client
-
-
-def idle_and_leased(client: Client) -> tuple[int, int]:
-    counts = client.statistics()
-    return counts.idle, counts.leased
 
 
 # ------------------------------------------------------------------------------------------------------ TLS

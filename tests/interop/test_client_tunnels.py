@@ -16,6 +16,7 @@ import trustme
 
 import trio_http
 from tests.interop.behind import app
+from tests.interop.conftest import idle_and_leased
 from tests.interop.forward_proxies import microsocks, squid, tinyproxy
 from tests.interop.programs import SECONDS
 from trio_http.client import Client
@@ -83,9 +84,8 @@ async def test_a_hundred_requests_go_through_one_tunnel(
                 (await client.get(f"https://127.0.0.1:{port}/counted")).headers["x-peer"] for _ in range(100)
             }
             assert len(peers) == 1
-            counts = client.statistics()
-            assert (counts.idle, counts.leased) == (1, 0)
-            (name,) = counts.origins
+            assert idle_and_leased(client) == (1, 0)
+            (name,) = client.statistics().origins
             assert name == f"https://127.0.0.1:{port} by {scheme}://127.0.0.1:{proxy_port}"
 
 

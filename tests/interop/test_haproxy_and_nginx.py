@@ -46,13 +46,6 @@ async def proxy(nursery: trio.Nursery, proxy_before: Run) -> AsyncIterator[Proxy
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client() as client:
-        with trio.fail_after(SECONDS):
-            yield client
-
-
-@pytest.fixture
 async def peer(proxy: Proxy) -> AsyncIterator[Peer]:
     """A client of the proxy that sends bytes as they are."""
     async with connected(proxy.port) as peer:

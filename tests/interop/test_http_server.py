@@ -12,10 +12,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trio
 
 import trio_http
-from tests.interop.programs import SECONDS, output_until, running
+from tests.interop.conftest import idle_and_leased
+from tests.interop.programs import output_until, running
 from trio_http.client import Client
 
 pytestmark = pytest.mark.interop
@@ -48,18 +48,6 @@ def serve(tmp_path: Path) -> Serve:
             yield (await output_until(process, r"\((http://[\d.:]+)/\)"))[1]
 
     return run_server
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client() as client:
-        with trio.fail_after(SECONDS):
-            yield client
-
-
-def idle_and_leased(client: Client) -> tuple[int, int]:
-    counts = client.statistics()
-    return counts.idle, counts.leased
 
 
 async def test_files_come_by_http_1_0_each_on_its_own_connection(serve: Serve, client: Client) -> None:

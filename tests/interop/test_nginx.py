@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 import trio
 
 import trio_http
-from tests.interop.programs import SECONDS, environment, running
+from tests.interop.conftest import idle_and_leased
+from tests.interop.programs import running_nginx
 from trio_http.client import Client
 
 pytestmark = pytest.mark.interop
@@ -20,35 +19,22 @@ MEBIBYTE = 1 << 20
 CONTENT = b"".join(b"%09d\n" % number for number in range(800_000))  # 8 MB in which no two lines are the same
 
 # `$connection $connection_requests`: the number of the connection, and which request on it this is.
-CONFIGURATION = """
-    daemon off;
-    error_log stderr warn;
-    pid {folder}/pid;
-    {user}
-    worker_processes 1;
-    events {{ worker_connections 64; }}
-    http {{
-        access_log off;
-        client_body_temp_path {folder}/bodies;
-        proxy_temp_path {folder}/proxy;
-        fastcgi_temp_path {folder}/fastcgi;
-        uwsgi_temp_path {folder}/uwsgi;
-        scgi_temp_path {folder}/scgi;
-        types {{ text/plain txt; }}
-        server {{
-            listen 127.0.0.1:{port};
-            root {folder}/files;
-            location = /fixed {{ return 200 "fixed"; }}
-            location = /empty {{ return 204; }}
-            location = /moved {{ return 302 /fixed; }}
-            location = /count {{ return 200 "$connection $connection_requests"; }}
-            location = /twice {{ keepalive_requests 2; return 200 "$connection $connection_requests"; }}
-            location = /never {{ keepalive_timeout 0; return 200 "$connection $connection_requests"; }}
-            location = /limited {{ client_max_body_size 1k; try_files /none /content.txt; }}
-            location /chunked/ {{ ssi on; ssi_types *; alias {folder}/files/; }}
-            location /slow/ {{ limit_rate 20k; alias {folder}/files/; }}
-            location /put/ {{ dav_methods PUT; client_max_body_size 20m; }}
-        }}
+HTTP = """
+    access_log off;
+    types {{ text/plain txt; }}
+    server {{
+        listen 127.0.0.1:{ports[0]};
+        root {folder}/files;
+        location = /fixed {{ return 200 "fixed"; }}
+        location = /empty {{ return 204; }}
+        location = /moved {{ return 302 /fixed; }}
+        location = /count {{ return 200 "$connection $connection_requests"; }}
+        location = /twice {{ keepalive_requests 2; return 200 "$connection $connection_requests"; }}
+        location = /never {{ keepalive_timeout 0; return 200 "$connection $connection_requests"; }}
+        location = /limited {{ client_max_body_size 1k; try_files /none /content.txt; }}
+        location /chunked/ {{ ssi on; ssi_types *; alias {folder}/files/; }}
+        location /slow/ {{ limit_rate 20k; alias {folder}/files/; }}
+        location /put/ {{ dav_methods PUT; client_max_body_size 20m; }}
     }}
 """
 
@@ -74,35 +60,8 @@ async def nginx(program: Callable[[str], str], tmp_path: Path) -> AsyncIterator[
     files = tmp_path / "files"
     (files / "put").mkdir(parents=True)
     (files / "content.txt").write_bytes(CONTENT)
-    # nginx inherits the listening socket, as it does when one nginx replaces another. So no other program can
-    # get the port in between, and nobody need wait until nginx listens.
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        # Started by root, it would become a user who cannot read these files.
-        user = "user root;" if os.geteuid() == 0 else ""
-        configuration = tmp_path / "nginx.conf"
-        configuration.write_text(CONFIGURATION.format(folder=tmp_path, port=port, user=user))
-        argv = [path, "-e", "stderr", "-p", str(tmp_path), "-c", str(configuration)]
-        inherited = environment() | {"NGINX": f"{listener.fileno()};"}
-        async with running(argv, pass_fds=[listener.fileno()], env=inherited) as process:
-            # Ours is one more that could accept; nginx alone shall refuse when it has gone.
-            async with Client() as client:
-                with trio.fail_after(SECONDS):
-                    await client.get(f"http://127.0.0.1:{port}/empty")
-            listener.close()
-            yield Nginx(f"http://127.0.0.1:{port}", files, process)
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    async with Client() as client:
-        with trio.fail_after(SECONDS):
-            yield client
-
-
-def idle_and_leased(client: Client) -> tuple[int, int]:
-    counts = client.statistics()
-    return counts.idle, counts.leased
+    async with running_nginx(path, tmp_path, HTTP) as (process, ports):
+        yield Nginx(f"http://127.0.0.1:{ports[0]}", files, process)
 
 
 async def test_a_static_file_is_fetched_whole(nginx: Nginx, client: Client) -> None:

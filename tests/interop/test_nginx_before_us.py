@@ -101,9 +101,9 @@ async def test_the_peer_is_the_client_that_nginx_told_of_by_the_proxy_protocol(
     stream_module: Path, nursery: trio.Nursery, proxy_before: Run
 ) -> None:
     port = await start(nursery, who, ServerConfig(proxy_protocol_from=["127.0.0.1"]))
-    block = "server { listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{backend}; proxy_protocol on; }"
+    block = "server {{ listen 127.0.0.1:{ports[1]}; proxy_pass 127.0.0.1:{backend}; proxy_protocol on; }}"
     async with (
-        proxy_before(port, stream=f"load_module {stream_module}; stream {{ {block} }}") as proxy,
+        proxy_before(port, stream=f"load_module {stream_module}; stream {{{{ {block} }}}}") as proxy,
         connected(proxy.stream_port) as peer,
     ):
         for _ in range(2):

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from tests.interop.test_nginx import CONTENT, Nginx
-from tests.interop.test_nginx import client as client
 from tests.interop.test_nginx import nginx as nginx
 from trio_http import Progress
 from trio_http.client import Client

@@ -141,7 +141,7 @@ def clog(transport: SocketTransport | TLSTransport) -> None:
     """Fill the way to the peer, so that the next send has to wait until the peer receives."""
     if isinstance(transport, TLSTransport):
         while True:
-            transport._encrypt(b"x" * 16384)
+            transport._engine.encrypt(b"x" * 16384)
             if not transport._push():
                 return
     with contextlib.suppress(BlockingIOError):

@@ -663,7 +663,7 @@ async def test_an_edge_of_records_that_were_read_already_does_not_keep_tls_from_
     await client.send_all(b"one")
     await settle()
     # Taken without the poll's knowledge, so that the edge is left over.
-    server._incoming.write(server._recv(RECEIVE_BYTES))
+    server._engine.incoming.write(server._recv(RECEIVE_BYTES))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expect, server, b"onetwo")
         await trio.testing.wait_all_tasks_blocked()

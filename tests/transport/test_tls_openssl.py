@@ -107,13 +107,13 @@ async def test_a_renegotiation_is_followed_while_we_only_receive(
         client = await TLSTransport.handshake(sock, client_context(), server_hostname="example.test")
         await server.tell(b"before\n")
         await expect(client, b"before\n")
-        first = client._ssl.get_channel_binding("tls-unique")
+        first = client._engine.tls.get_channel_binding("tls-unique")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(expect, client, b"after\n")
             # The program takes this line as the order to renegotiate.
             await server.tell(b"r\n")
             # With each handshake this value changes.
-            while client._ssl.get_channel_binding("tls-unique") == first:
+            while client._engine.tls.get_channel_binding("tls-unique") == first:
                 await trio.lowlevel.checkpoint()
             await server.tell(b"after\n")
         await client.send_all(b"again\n")

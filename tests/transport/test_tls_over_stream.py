@@ -331,10 +331,10 @@ async def test_a_cancel_while_the_end_is_questioned_makes_no_cut_look_regular() 
 async def test_session_tickets_do_not_make_a_connection_in_tls_stale_and_bytes_and_ends_do() -> None:
     # C20, C18: TLS to the origin in TLS to the proxy.
     client, server = await in_tls(server=server_context(num_tickets=4))
-    assert server._held > 0
+    assert server._engine.held > 0
     await server.send_all(b"x")  # the tickets go with it
     await expect(client, b"x")
-    server._ssl.write(b"")
+    server._engine.tls.write(b"")
     assert not client.is_stale()
     await server.send_all(b"unasked")
     assert client.is_stale()
@@ -516,7 +516,7 @@ async def test_a_cancelled_receive_has_lost_nothing() -> None:
         scope.cancel()
         await client.receive()
     await expect(client, b"abc")
-    client._stored = b"found earlier"
+    client._engine.stored = b"found earlier"
     with trio.CancelScope() as scope:
         scope.cancel()
         await client.receive()
@@ -543,15 +543,15 @@ async def test_a_certificate_that_is_asked_for_later_is_shown_while_receiving(
     make: Callable[..., Awaitable[tuple[TLSOverTransport, TLSOverTransport]]],
 ) -> None:
     client, server = await make(**asking_later())
-    assert not server._ssl.getpeercert()
-    server._ssl.verify_client_post_handshake()
+    assert not server._engine.tls.getpeercert()
+    server._engine.tls.verify_client_post_handshake()
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(expect, client, b"who are you? welcome")
             await server.send_all(b"who are you? ")
             async with trio.open_nursery() as until_shown:
                 until_shown.start_soon(server.receive)
-                while not server._ssl.getpeercert():
+                while not server._engine.tls.getpeercert():
                     await trio.lowlevel.checkpoint()
                 until_shown.cancel_scope.cancel()
             await server.send_all(b"welcome")
@@ -567,7 +567,7 @@ async def test_an_answer_that_is_not_taken_yet_does_not_stop_receiving() -> None
     body = b"x" * 150_000
 
     async def serve() -> None:
-        server._ssl.verify_client_post_handshake()
+        server._engine.tls.verify_client_post_handshake()
         await server.send_all(b"?")
         await server.send_all(body)
         await server.receive()
@@ -577,7 +577,7 @@ async def test_an_answer_that_is_not_taken_yet_does_not_stop_receiving() -> None
             nursery.start_soon(serve)
             await expect(client, b"?" + body)
             await client.send_all(b"done")
-    assert server._ssl.getpeercert()
+    assert server._engine.tls.getpeercert()
     await client.aclose_forcefully()
     await server.aclose_forcefully()
 
@@ -590,7 +590,7 @@ async def test_an_answer_waits_for_who_waits_until_sending_is_possible() -> None
     while select.select([], [client._inner._fd], [], 0)[1]:
         assert client.begin_send(b"x" * 1024)
         filled += 1024
-    server._ssl.verify_client_post_handshake()
+    server._engine.tls.verify_client_post_handshake()
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.wait_send_all_might_not_block)
@@ -601,7 +601,7 @@ async def test_an_answer_waits_for_who_waits_until_sending_is_possible() -> None
             await expect(server, b"x" * filled)
         async with trio.open_nursery() as until_shown:
             until_shown.start_soon(server.receive)
-            while not server._ssl.getpeercert():
+            while not server._engine.tls.getpeercert():
                 await trio.lowlevel.checkpoint()
             until_shown.cancel_scope.cancel()
     client.close()

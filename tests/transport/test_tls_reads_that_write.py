@@ -110,9 +110,9 @@ async def test_a_sender_that_waits_carries_the_answer_of_a_receiver() -> None:
         await ask(server)
         await expect(client, b"who are you?")
         assert client._carrying
-        assert client._outgoing.pending
+        assert client._engine.outgoing.pending
         await expect_to_end_with(server, b"END")
-    assert not client._outgoing.pending
+    assert not client._engine.outgoing.pending
     while not known(server):
         await trio.lowlevel.wait_readable(server._fd)
         assert server.receive_nowait() is None
@@ -186,7 +186,7 @@ async def test_answers_that_nobody_reads_do_not_pile_up_without_bound() -> None:
     client, server, watched = await authenticating_pair()
     await ask(server)
     watched.clogged = 1
-    client._outgoing.write(bytes(300_000))  # stands for thousands of answers
+    client._engine.outgoing.write(bytes(300_000))  # stands for thousands of answers
     with pytest.raises(trio.BrokenResourceError, match="does not read"):
         await client.receive()
     with pytest.raises(trio.BrokenResourceError):

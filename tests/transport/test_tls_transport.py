@@ -218,8 +218,8 @@ async def test_an_end_without_the_alert_is_marked_as_truncated(where: str) -> No
     client, server = await tls_pair()
     await server.send_all(b"a close-delimited body")
     if where == "inside a record":
-        server._encrypt(b"cut off")
-        server._send(server._outgoing.read()[:10])
+        server._engine.encrypt(b"cut off")
+        server._send(server._engine.outgoing.read()[:10])
     server.abort()
     await expect(client, b"a close-delimited body")
     for _ in range(2):
@@ -383,8 +383,8 @@ async def test_anything_else_makes_an_idle_connection_stale(what: str) -> None:
 
 async def test_a_peer_that_sends_faster_than_we_look_is_stale() -> None:
     client, server = await tls_pair()
-    server._encrypt(bytes(16384))
-    record = server._outgoing.read()
+    server._engine.encrypt(bytes(16384))
+    record = server._engine.outgoing.read()
     reads = 0
 
     def recv(size: int) -> bytes:

@@ -245,7 +245,7 @@ async def test_a_failure_that_a_receiver_met_keeps_a_send_from_beginning(failure
         server._send(b"\x17\x03\x03\x00\x20" + bytes(32))
     else:
         clog(client)
-        client._outgoing.write(bytes(300_000))  # stands for thousands of answers
+        client._engine.outgoing.write(bytes(300_000))  # stands for thousands of answers
         await server.send_all(b"x")
     with pytest.raises(trio.BrokenResourceError):
         await client.receive()
@@ -343,7 +343,7 @@ async def test_tls_counts_what_is_encrypted_and_what_is_not_but_no_held_tickets(
     watched = WatchedSocket(right)
     client, server = await tls_pair((left, watched.as_socket()))
     assert isinstance(server.tls, ssl.SSLObject)
-    assert server._outgoing.pending
+    assert server._engine.outgoing.pending
     assert server.unsent() == 0
     watched.clogged = 1
     body = bytes(200_000)

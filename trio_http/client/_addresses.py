@@ -10,6 +10,10 @@ from typing import Final, TypeAlias
 
 import trio
 
+from trio_http._kinds import check_number
+
+from ._url import host_key
+
 #: Finds the IP addresses of a host, in order of preference. The port is there for those who keep addresses by
 #: service. It is not asked about a host that is an IP address.
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -52,7 +56,8 @@ class Addresses:
         system's resolver does not tell how long an answer is good. 0: not at all.
 
     Raises:
-      ValueError: a pinned address is no IP address, or there is none for a host; or a negative time.
+      ValueError: a pinned address is no IP address, or there is none for a host; or what is to be a host is
+        none; or a negative time.
     """
 
     def __init__(
@@ -62,14 +67,15 @@ class Addresses:
         pinned: PinnedAddresses | None = None,
         cache_seconds: float = 0.0,
     ) -> None:
-        if not cache_seconds >= 0:
-            raise ValueError(f"cache_seconds must be at least 0, not {cache_seconds!r}")
+        check_number("cache_seconds", cache_seconds, unit="seconds")
         self._resolver = _system_resolver if resolver is None else resolver
         self._pinned: dict[tuple[str, int | None], tuple[str, ...]] = {}
         for key, given in (pinned or {}).items():
             host, port = (key, None) if isinstance(key, str) else key
             who = f"the pinned addresses of {key!r}"
-            self._pinned[_plain(host), port] = _checked([given] if isinstance(given, str) else given, who)
+            self._pinned[host_key(host, "pinned_addresses"), port] = _checked(
+                [given] if isinstance(given, str) else given, who
+            )
         self._cache_seconds = cache_seconds
         # In the order of expiry, since all answers live equally long.
         self._known: dict[tuple[str, int], tuple[float, tuple[str, ...]]] = {}

@@ -8,6 +8,7 @@ from typing import NoReturn, Self, Unpack
 
 import trio
 
+from trio_http._kinds import check_int
 from trio_http.messages import FieldsInput
 
 from ._config import ClientConfig, ClientOptions, ClientStatistics, config_of
@@ -93,10 +94,7 @@ class Client(Requester):
 
         Cancellation: the dials go on; what they bring is idle.
         """
-        if not isinstance(connections, int):
-            raise TypeError(f"connections must be an int, not {connections!r}")
-        if connections < 1:
-            raise ValueError(f"connections must be at least 1, not {connections!r}")
+        check_int("connections", connections, 1)
         await self._pool.warm(self._planner.plan("GET", url), connections)
 
     # The nursery in here holds one task, the supervisor. Dials live in a nursery of that task's own: so

@@ -11,8 +11,23 @@ import attrs
 import trio
 
 from trio_http import wire
+from trio_http._kinds import (
+    charset,
+    check_all,
+    count,
+    field_value,
+    function,
+    leniencies,
+    made_of,
+    mapping,
+    number,
+    positive,
+    rate,
+    switch,
+    whole_number,
+)
 from trio_http.instruments import ClientInstrument
-from trio_http.messages import CharsetChoice, as_wire_headers
+from trio_http.messages import CharsetChoice
 from trio_http.transport import Transport
 
 from ._addresses import PinnedAddresses, Resolver
@@ -20,18 +35,6 @@ from ._auth import Auth, AuthInput, as_auth
 from ._connect import UnixSocket
 from ._cookies import CookieJar, as_cookie_jar
 from ._hints import unknown_options
-from ._kinds import (
-    charset,
-    count,
-    function,
-    made_of,
-    mapping,
-    number,
-    rate,
-    seconds,
-    switch,
-    whole_number,
-)
 from ._proxy import Proxy, ProxyChoice
 from ._rate_limit import RateLimit
 from ._retry import Retry
@@ -73,30 +76,14 @@ class ClientPace:
       send_rate: of the request, as the server takes it, at least.
     """
 
-    head: float = attrs.field(default=math.inf, validator=seconds)
-    stall: float = attrs.field(default=60.0, validator=seconds)
+    head: float = attrs.field(default=math.inf, validator=positive)
+    stall: float = attrs.field(default=60.0, validator=positive)
     receive_rate: float = attrs.field(default=0.0, validator=rate)
     send_rate: float = attrs.field(default=0.0, validator=rate)
 
 
-def _leniencies(values: Iterable[wire.Leniency]) -> frozenset[wire.Leniency]:
-    if not isinstance(values, Iterable):
-        raise TypeError(f"lenient must be a set of Leniency, not {values!r}")
-    values = frozenset(values)
-    for value in values:
-        if not isinstance(value, wire.Leniency):
-            raise TypeError(f"lenient must be a set of Leniency, and {value!r} is none")
-    return values
-
-
 def _instruments(values: Iterable[ClientInstrument]) -> tuple[ClientInstrument, ...]:
-    if not isinstance(values, Iterable):
-        raise TypeError(f"instruments must be a list of ClientInstrument, not {values!r}; for one: [...]")
-    values = tuple(values)
-    for value in values:
-        if not isinstance(value, ClientInstrument):
-            raise TypeError(f"instruments must be a list of ClientInstrument, and {value!r} is none")
-    return values
+    return check_all("instruments", values, ClientInstrument, "list")
 
 
 def _local_address(value: str | None) -> str | None:
@@ -113,12 +100,6 @@ def _local_address(value: str | None) -> str | None:
 def _as_proxy(value: ProxyChoice) -> ProxyChoice:
     # At once, for the str may hold a password, which a repr of the settings would show.
     return Proxy.from_url(value) if isinstance(value, str) else value
-
-
-def _field_value(instance: object, attribute: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{attribute.name} must be a str, not {value!r}")
-    as_wire_headers({"User-Agent": value})  # raises when it is none
 
 
 def _auth(value: AuthInput | None) -> Auth | None:
@@ -181,14 +162,14 @@ class ClientConfig:
 
     max_connections: int = attrs.field(default=100, validator=count)
     max_connections_per_origin: int = attrs.field(default=10, validator=count)
-    idle_seconds: float = attrs.field(default=15.0, validator=seconds)
-    dial_seconds: float = attrs.field(default=30.0, validator=seconds)
+    idle_seconds: float = attrs.field(default=15.0, validator=positive)
+    dial_seconds: float = attrs.field(default=30.0, validator=positive)
     expect_seconds: float = attrs.field(default=1.0, validator=number(0))
     max_content_bytes: int = attrs.field(
-        default=64 * 1024 * 1024, validator=number(0, none="; math.inf for no limit")
+        default=64 * 1024 * 1024, validator=number(0, hint="math.inf for no limit")
     )
     limits: wire.Limits = attrs.field(factory=wire.Limits, validator=made_of(wire.Limits))
-    lenient: frozenset[wire.Leniency] = attrs.field(default=frozenset(), converter=_leniencies)
+    lenient: frozenset[wire.Leniency] = attrs.field(default=frozenset(), converter=leniencies)
     pace: ClientPace = attrs.field(factory=ClientPace, validator=made_of(ClientPace))
     decode: bool = attrs.field(default=True, validator=switch)
     charset: CharsetChoice = attrs.field(default="utf-8", validator=charset)
@@ -199,7 +180,7 @@ class ClientConfig:
     retry: Retry | None = attrs.field(default=None, validator=made_of(Retry, optional=True))
     rate_limit: RateLimit | None = attrs.field(default=None, validator=made_of(RateLimit, optional=True))
     propagate_deadline: bool = attrs.field(default=False, validator=switch)
-    user_agent: str = attrs.field(default=wire.PRODUCT_ID, validator=_field_value)
+    user_agent: str = attrs.field(default=wire.PRODUCT_ID, validator=field_value("User-Agent"))
     ssl_context: SSLContextInput = None
     tls_names: Mapping[str, str] = attrs.field(factory=dict, validator=mapping)
     pinned_certificates: CertificatePins = attrs.field(factory=dict, validator=mapping)

@@ -7,6 +7,7 @@ the addresses are known, pinned or from anybody's resolver. What it does for eac
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import itertools
 import os
@@ -19,6 +20,7 @@ import trio
 
 from ._addresses import Addresses
 from ._origin import Origin
+from ._race import RaceFailed, race
 
 #: How long an attempt may go on before the next one begins beside it, in seconds. Source: RFC 8305 §5,
 #: "Connection Attempt Delay".
@@ -90,8 +92,8 @@ async def connect_tcp(
 ) -> trio.SocketStream:
     """Connect to whichever of ``addresses`` answers first.
 
-    The attempts begin one after the other, in the order of preference with IPv6 and IPv4 alternating. The
-    next one begins when one has failed, or the last was begun ``delay`` seconds ago. The first that connects
+    The attempts begin one after the other, in the order of preference with IPv6 and IPv4 alternating. Each
+    begins when the one before it has failed, or was begun ``delay`` seconds ago. The first that connects
     wins, and the others are closed. TCP_NODELAY is set.
 
     Args:
@@ -103,7 +105,7 @@ async def connect_tcp(
 
     Raises:
       OSError: none could be connected to. With more than one, the cause is an `ExceptionGroup` of what each
-        failed with, and each names its address.
+        failed with, in the order of the attempts, and each names its address.
       ValueError: an argument is not what it should be.
 
     Cancellation: all sockets are closed.
@@ -122,7 +124,15 @@ async def connect_tcp(
             )
     if len(order) == 1:
         return trio.SocketStream(await _connected(order[0], port, local_address))
-    return trio.SocketStream(await _Race(order, port, local_address, delay).run())
+    attempts = [functools.partial(_attempt, address, port, local_address) for address in order]
+    try:
+        won = await race(*attempts, delay=delay, discard=_close)
+    except RaceFailed as failed:
+        what = "; ".join(str(error) for error in failed.errors)
+        raise OSError(what) from ExceptionGroup("all attempts to connect failed", failed.errors)
+    if isinstance(won, Exception):
+        raise won
+    return trio.SocketStream(won)
 
 
 async def connect_unix(path: str | os.PathLike[str], *, times: DialTimes | None = None) -> trio.SocketStream:
@@ -168,57 +178,24 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
     return [address for turn in rounds for address in turn if address is not None]
 
 
-class _Race:
-    """Attempts to connect to several addresses, of which one is to be used."""
+async def _attempt(address: str, port: int, local_address: str | None) -> trio.socket.SocketType | Exception:
+    """Return a socket that is connected to one address; or what went wrong otherwise than by the network, so
+    that it ends the race: it would go wrong with each address.
 
-    def __init__(self, order: Sequence[str], port: int, local_address: str | None, delay: float) -> None:
-        self._order = order
-        self._port = port
-        self._local_address = local_address
-        self._delay = delay
-        self._winner: trio.socket.SocketType | None = None
-        self._failures: list[OSError] = []
-        self._fault: Exception | None = None
-        self._may_begin = trio.Event()
+    Raises:
+      OSError: as `_connected`.
+    """
+    try:
+        return await _connected(address, port, local_address)
+    except OSError:
+        raise
+    except Exception as exc:  # noqa: BLE001  # raised by `connect_tcp`
+        return exc
 
-    async def run(self) -> trio.socket.SocketType:
-        """Return the first socket that is connected. Raises as `connect_tcp`."""
-        try:
-            async with trio.open_nursery() as nursery:
-                for address in self._order:
-                    self._may_begin = trio.Event()
-                    nursery.start_soon(self._attempt, address, nursery.cancel_scope)
-                    with trio.move_on_after(self._delay):
-                        await self._may_begin.wait()
-        except BaseException:
-            if self._winner is not None:
-                self._winner.close()
-            raise
-        if self._fault is not None:
-            if self._winner is not None:
-                self._winner.close()
-            raise self._fault
-        if self._winner is not None:
-            return self._winner
-        what = "; ".join(str(failure) for failure in self._failures)
-        raise OSError(what) from ExceptionGroup("all attempts to connect failed", self._failures)
 
-    async def _attempt(self, address: str, everyone: trio.CancelScope) -> None:
-        try:
-            sock = await _connected(address, self._port, self._local_address)
-        except OSError as exc:
-            self._failures.append(exc)
-            # Of whichever attempt is the last now; for that one the wait is over as well.
-            self._may_begin.set()
-        except Exception as exc:  # noqa: BLE001  # raised by `run`, for the nursery would wrap it in a group
-            self._fault = exc
-            everyone.cancel()
-        else:
-            if self._winner is None:
-                self._winner = sock
-                everyone.cancel()
-            else:
-                sock.close()
+def _close(result: trio.socket.SocketType | Exception) -> None:
+    if not isinstance(result, Exception):
+        result.close()
 
 
 async def _connected(address: str, port: int, local_address: str | None) -> trio.socket.SocketType:

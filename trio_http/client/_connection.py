@@ -9,7 +9,7 @@ import trio
 
 from trio_http._errors import ConnectionLost, PoolClosed, RequestFacts
 from trio_http.messages import FieldsInput
-from trio_http.transport import SocketTransport, StreamTransport, Transport
+from trio_http.transport import Transport, transport_over
 
 from ._config import ClientConfig
 from ._link import Link
@@ -79,9 +79,11 @@ class _Alone:
         Cancellation: not affected.
         """
         self._lent = False
-        link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
         link.transport.close()
-        await link.transport.aclose_forcefully()
+        try:
+            link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
+        finally:  # who is told may raise a KeyboardInterrupt
+            await link.transport.aclose_forcefully()
 
 
 class ClientConnection(Requester, trio.abc.AsyncResource):
@@ -116,13 +118,7 @@ class ClientConnection(Requester, trio.abc.AsyncResource):
         planner = Planner(config, base_url, headers, no_proxy)
         if not isinstance(stream, trio.abc.Stream | Transport):
             raise TypeError(f"stream must be a trio.abc.Stream, not {stream!r}; Client connects by itself")
-        if isinstance(stream, Transport):
-            transport = stream
-        elif isinstance(stream, trio.SocketStream):
-            transport = SocketTransport(stream.socket)
-        else:
-            transport = StreamTransport(stream)
-        self._alone = _Alone(Link(transport, config))
+        self._alone = _Alone(Link(transport_over(stream), config))
         super().__init__(self._alone, config, planner)
 
     @property

@@ -28,9 +28,6 @@ IsPublicSuffix: TypeAlias = Callable[[str], bool]
 # A host whose last label is a number is an address or nothing (WHATWG URL §3.5, "ends in a number checker"):
 # resolvers read `127.1` and `0x7f.1` as addresses, too. A dot at its end changes nothing.
 _ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
-# The longest name that DNS has, and a dot at its end (RFC 1035 §2.3.4). A redirect can name a longer host,
-# with tens of thousands of labels; it has no cookies.
-_MAX_HOST: Final = 254
 
 
 class HostFacts(NamedTuple):
@@ -39,7 +36,7 @@ class HostFacts(NamedTuple):
     Attributes:
       name: as in `Origin`.
       domains: whose cookies it can get: itself, and then the domains that it lies in, the nearest first.
-        Only itself when it is an address; nothing when it is longer than any name can be.
+        Only itself when it is an address.
       is_address: an IP address, however it is written.
       is_loopback: a connection to it does not leave the machine.
     """
@@ -54,8 +51,6 @@ class HostFacts(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def host_facts(host: str) -> HostFacts:
     """Return the facts of a host as `Origin` has it: in lower case and A-labels, or an address."""
-    if len(host) > _MAX_HOST:
-        return HostFacts(host, (), False, False)
     if ":" in host or _ENDS_IN_NUMBER.fullmatch(host):
         address = ip_of(host.removesuffix("."))
         return HostFacts(host, (host,), True, address is not None and address.is_loopback)

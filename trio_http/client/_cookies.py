@@ -345,8 +345,6 @@ class CookieJar:
         Raises:
           CookieRefused: ``domain`` is not one that the host may set cookies for.
         """
-        if not host.domains:
-            raise CookieRefused(f"its host has {len(host.name)} characters, more than a name can have")
         if not domain:
             return host.name, True
         if domain not in host.domains:

@@ -6,7 +6,7 @@ import ssl
 
 import trio
 
-from trio_http.transport import SocketTransport, StreamTransport, Transport, tls_over
+from trio_http.transport import Transport, tls_over, transport_over
 
 from ._addresses import Addresses
 from ._config import ClientConfig, Dial
@@ -102,7 +102,7 @@ class Dialer:
         """Return a transport to a proxy, with TLS to it if it wants that."""
         stream = await self._connected_by_tcp(proxy.host, proxy.port, times)
         if proxy.scheme != "https":
-            return SocketTransport(stream.socket)
+            return transport_over(stream)
         try:
             context = self._context_for(proxy)
         except BaseException:
@@ -141,8 +141,4 @@ class Dialer:
         """Return a transport over ``stream``, which leads to ``origin``, with TLS if that wants it."""
         if origin.scheme == "https":
             return await self._tls.secure(stream, origin, times=times)
-        if isinstance(stream, Transport):
-            return stream
-        if isinstance(stream, trio.SocketStream):
-            return SocketTransport(stream.socket)
-        return StreamTransport(stream)
+        return transport_over(stream)

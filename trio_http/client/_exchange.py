@@ -102,10 +102,19 @@ async def _begin_with_content(
         if watch is not None:
             watch.never_leased(exc, "content")
         raise
-    link: Link | None = None
     try:
         link = await _leased(owner, plan, watch, fresh=fresh)
-        link.watch = watch
+    except BaseException:
+        await _closed_after_failure(reader)
+        raise
+    link.watch = watch
+    await begin_and_close(link, owner, plan, reader)
+    return link
+
+
+async def begin_and_close(link: Link, owner: Owner, plan: RequestPlan, reader: ContentReader) -> None:
+    """Be `begin_on`, and close the content after it."""
+    try:
         await begin_on(link, owner, plan, reader)
     except BaseException:
         await _closed_after_failure(reader)
@@ -115,7 +124,6 @@ async def _begin_with_content(
     except BaseException as exc:
         await owner.discard(link, *ending(exc))
         raise
-    return link
 
 
 async def _closed_after_failure(reader: ContentReader) -> None:
@@ -151,9 +159,17 @@ async def _leased(owner: Owner, plan: RequestPlan, watch: ExchangeWatch | None, 
 def _may_repeat(error: ConnectionLost, plan: RequestPlan) -> bool:
     """Tell whether a lost race with the server's close is the likely reason, and sending again harmless."""
     facts = error.facts
-    if not facts.reused or facts.timed_out or not plan.is_repeatable:
+    if not facts.reused or facts.timed_out or not plan.is_repeatable or not is_about(error, plan):
         return False
     return plan.is_idempotent or not facts.may_have_acted
+
+
+def is_about(error: RequestFailed, plan: RequestPlan) -> bool:
+    """Tell whether this request has failed, and not another one, which a function of the caller's has made
+    for it.
+    """
+    facts = error.facts
+    return facts.url == plan.url and facts.method == plan.method.decode("ascii")
 
 
 async def begin_on(link: Link, owner: Owner, plan: RequestPlan, reader: ContentReader | None = None) -> None:
@@ -292,11 +308,16 @@ def _no_head(what: RequestHead | type[Sentinel]) -> RemoteProtocolError:
 
 
 def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the exception that a group of our own nursery is about: the first that is no mere
-    `trio.Cancelled`.
+    """Return the exception that a group of our own nursery is about, as it is, also when it is a group.
+
+    There are two at most, of the sending and of the reading. One that says more than a mere cancel comes
+    first, and before that one that is no `Exception`, such as KeyboardInterrupt.
     """
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup):
-        others = leaf.split(trio.Cancelled)[1]
-        leaf = (others or leaf).exceptions[0]
-    return leaf
+
+    def rank(exc: BaseException) -> int:
+        others = exc.split(trio.Cancelled)[1] if isinstance(exc, BaseExceptionGroup) else exc
+        if others is None or isinstance(others, trio.Cancelled):
+            return 2
+        return 1 if isinstance(others, Exception) else 0
+
+    return min(group.exceptions, key=rank)

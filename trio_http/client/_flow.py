@@ -22,7 +22,7 @@ from trio_http.messages import FieldsInput, Headers, Response, as_wire_headers
 
 from ._auth import Auth, AuthRequest
 from ._config import ClientConfig
-from ._exchange import begin, begin_on, ending
+from ._exchange import begin, begin_and_close, begin_on, is_about
 from ._link import Link, Owner
 from ._redirect import is_redirect, redirected
 from ._request import Planner, RequestPlan
@@ -94,14 +94,17 @@ class Flow:
                 return answer
             retry = plan.settings.retry
             link = answer.link
-            assert link.head is not None
-            shown = Response(link.head.status_code, headers=Headers._wrap(link.head.headers))
+            shown = Response(answer.head.status_code, headers=Headers._wrap(answer.head.headers))
             if len(history) >= self._max_redirects:
                 facts = link.facts(response_started=True, closed_because="")
                 await answer.passed_over()
                 what = f"more than {self._max_redirects} redirects (ClientConfig.max_redirects)"
                 raise TooManyRedirects(what, facts, shown)
-            wait = 0.0 if retry is None else retry.delay_before_redirect(shown.headers)
+            try:
+                wait = 0.0 if retry is None else retry.delay_before_redirect(shown.headers)
+            except BaseException:
+                await answer.dismissed()
+                raise
             until = math.inf if wait is None else trio.current_time() + wait
             if wait != 0 and until >= trio.current_effective_deadline():
                 return answer  # the caller may have the time that we have not
@@ -122,7 +125,7 @@ class Flow:
         """
         retry = plan.settings.retry
         if retry is None:
-            answer = await self._authorized(plan, watching)
+            answer = await self._authorized(plan, watching, reads=reads)
             if reads:
                 await self._read(plan, answer)
             return answer
@@ -130,21 +133,27 @@ class Flow:
         method, repeatable = plan.method.decode("ascii"), plan.is_repeatable
         for attempt in itertools.count(1):
             try:
-                answer = await self._authorized(plan, watching)
-                head = answer.link.head
-                assert head is not None
-                delay = retry.delay_after_response(
-                    head.status_code,
-                    Headers._wrap(head.headers),
-                    method=method,
-                    repeatable=repeatable,
-                    attempt=attempt,
-                )
-                if delay is None or not retry.claim(delay):
+                answer = await self._authorized(plan, watching, reads=reads)
+                try:
+                    delay = retry.delay_after_response(
+                        answer.head.status_code,
+                        Headers._wrap(answer.head.headers),
+                        method=method,
+                        repeatable=repeatable,
+                        attempt=attempt,
+                    )
+                    if delay is not None and not retry.claim(delay):
+                        delay = None
+                except BaseException:  # of the caller's own dice
+                    await answer.dismissed()
+                    raise
+                if delay is None:
                     if reads:
                         await self._read(plan, answer)
                     return answer
             except RequestFailed as exc:
+                if not is_about(exc, plan):
+                    raise
                 delay = retry.delay_after_error(exc, method=method, repeatable=repeatable, attempt=attempt)
                 if delay is None or not await retry.pause(delay):
                     raise
@@ -154,7 +163,7 @@ class Flow:
 
     async def _read(self, plan: RequestPlan, answer: Answer) -> None:
         """Read the content of an answer, unless it is a redirect that may be followed."""
-        if not _leads_on(plan, answer):
+        if answer.response is None and not _leads_on(plan, answer):
             answer.response = await answer.whole()
 
     async def _wait_past(self, answer: Answer, retry: Retry, delay: float) -> None:
@@ -168,8 +177,12 @@ class Flow:
                 retry.budget.give_back()
             raise
 
-    async def _authorized(self, plan: RequestPlan, watching: RequestWatch | None) -> Answer:
-        """Make one request with credentials, and once more after a 401."""
+    async def _authorized(self, plan: RequestPlan, watching: RequestWatch | None, *, reads: bool) -> Answer:
+        """Make one request with credentials, and once more after a 401.
+
+        Args:
+          reads: a 401 that is here whole may be read, so that its connection is free while the `Auth` thinks.
+        """
         auth = plan.settings.auth
         if auth is None:
             return await self._exchange(plan, None, watching)
@@ -181,8 +194,7 @@ class Flow:
         link: Link | None = None
         for round_ in itertools.count(1):
             answer = await self._exchange(sent, link, watching, authorized)
-            head, sent_last = answer.link.head, answer.link.plan
-            assert head is not None
+            head, sent_last = answer.head, answer.link.plan
             assert sent_last is not None
             headers = Headers._wrap(head.headers)
             asked = _auth_request(sent_last)
@@ -190,6 +202,9 @@ class Flow:
                 auth.received(asked, head.status_code, headers)
                 if head.status_code != 401 or round_ > auth.rounds or not plan.is_repeatable:
                     return answer
+                if reads and not auth.keeps_connection and answer.is_here:
+                    # Who fetches a token may need a connection to the same server, and wait for this one.
+                    answer.response = await answer.whole()
                 better = await auth.answer(asked, Response(401, headers=headers), round_)
                 if better is None:
                     return answer
@@ -241,11 +256,16 @@ class Flow:
             link.watch = None if watching is None else watching.begin(sent)
             await self._begin_again(link, sent)
         assert link.head is not None
+        answer = Answer(link, self._owner, asked_at)
         if self._cookies is not None:
             values = [value.decode("latin-1") for value in link.head.headers.get_all(b"set-cookie")]
             if values:
-                self._cookies.receive(plan.url, values)
-        return Answer(link, self._owner, asked_at)
+                try:
+                    self._cookies.receive(plan.url, values)
+                except BaseException:  # of the caller's own list of public suffixes
+                    await answer.dismissed()
+                    raise
+        return answer
 
     def _completed(self, plan: RequestPlan) -> RequestPlan:
         """Return a request with what is true at this moment: cookies, and the time that is left."""
@@ -273,22 +293,12 @@ class Flow:
                 link.watch.error = exc
             self._owner.give_back(link)
             raise
-        begun = False
-        try:
-            async with reader:
-                await begin_on(link, self._owner, plan, reader)
-                begun = True
-        except BaseException as exc:
-            if begun:  # else `begin_on` has let go of it
-                await self._owner.discard(link, *ending(exc))
-            raise
+        await begin_and_close(link, self._owner, plan, reader)
 
 
 def _leads_on(plan: RequestPlan, answer: Answer) -> bool:
     """Tell whether an answer is a redirect, and is to be followed."""
-    head = answer.link.head
-    assert head is not None
-    return plan.settings.follow_redirects and is_redirect(head)
+    return plan.settings.follow_redirects and is_redirect(answer.head)
 
 
 def _with_credentials(plan: RequestPlan, auth: Auth, fields: FieldsInput) -> RequestPlan:

@@ -264,6 +264,11 @@ class Ledger(Generic[C, W]):
         place = self._places.get(route)
         return 0 if place is None else len(place.idle) + max(0, len(place.dials) - len(place.waiters))
 
+    def spare_dials(self, route: Route) -> list[Slot[C]]:
+        """Return the dials by ``route`` that are made for nobody: all but the oldest."""
+        place = self._places.get(route)
+        return [] if place is None else list(place.dials)[len(place.waiters) :]
+
     def dial_failed(self, slot: Slot[C]) -> list[Order[C, W]]:
         """A dial has failed; the oldest waiter is told."""
         assert slot.state is State.DIALING

@@ -126,7 +126,7 @@ class Link(PacedConnection):
         self.dial: DialTimes | None = None
         self.record: DialRecord | None = None
         self.watch: ExchangeWatch | None = None
-        self.on_expiry: Callable[[], None] = _nothing
+        self.on_expiry: Callable[[], None] = nothing
 
     # -- the server's time -----------------------------------------------------------------------------------
 
@@ -164,7 +164,8 @@ class Link(PacedConnection):
         """The request was sent, or its sending failed; the server has its time to answer."""
         if sent and self.watch is not None:
             self.watch.sent_at = trio.current_time()
-        if self.pace.head != math.inf:
+        # The head may have come in the same turn as the sending's end: then nothing is awaited.
+        if self.pace.head != math.inf and self.head is None:
             self.expect_by(trio.current_time() + self.pace.head, _HEAD)
 
     @property
@@ -372,5 +373,5 @@ def _told(stall: float, name: str, rate: float) -> str:
     return f"ClientPace: stall {stall:g} s, {name} {rate:g} bytes/s)"
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Idle without a limit."""

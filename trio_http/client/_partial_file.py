@@ -23,7 +23,9 @@ All of it is for threads, except where it says otherwise: a disk may take its ti
 from __future__ import annotations
 
 import errno
+import functools
 import json
+import operator
 import os
 import stat
 import sys
@@ -49,6 +51,13 @@ _WITHOUT_LOCKS: Final = frozenset([errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, er
 
 # Bytes of a record that are read at most: ours have some hundred.
 _RECORD_BYTES: Final = 16 * 1024
+
+# How files are opened whose names others can guess: not through a link that somebody has put there, which may
+# lead to a file of ours; nor a pipe, which would wait for its other end.
+_CAREFULLY: Final = functools.reduce(
+    operator.or_,
+    (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")),
+)
 
 
 @attrs.frozen
@@ -167,15 +176,14 @@ class PartialFile:
         return self
 
     def _open_locked(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT
-        # Not through a link that somebody has put there, nor a pipe, which would wait for its reader.
-        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
-            flags |= getattr(os, name, 0)
         while True:
-            file = os.open(self._part, flags, 0o666)
+            file = os.open(self._part, os.O_RDWR | os.O_CREAT | _CAREFULLY, 0o666)
             try:
-                if not stat.S_ISREG(os.fstat(file).st_mode):
+                facts = os.fstat(file)
+                if not stat.S_ISREG(facts.st_mode):
                     raise FileExistsError(f"{str(self._part)!r} is there, and is no regular file")
+                if _is_planted(facts, self._part.parent):
+                    raise FileExistsError(f"{str(self._part)!r} is there, and belongs to another user")
                 if _locked(file, self._part) == "renamed":
                     os.close(file)
                     continue
@@ -187,10 +195,17 @@ class PartialFile:
 
     def _recorded(self) -> Record | None:
         try:
-            with open(self._record_path, "rb") as file:
-                return Record.from_json(file.read(_RECORD_BYTES))
-        except FileNotFoundError:
-            return None
+            file = os.open(self._record_path, os.O_RDONLY | _CAREFULLY)
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ELOOP):  # the latter for a link
+                return None
+            raise
+        try:
+            facts = os.fstat(file)
+            is_ours = stat.S_ISREG(facts.st_mode) and not _is_planted(facts, self._part.parent)
+            return Record.from_json(os.read(file, _RECORD_BYTES)) if is_ours else None
+        finally:
+            os.close(file)
 
     def begin(self, record: Record | None) -> None:
         """Throw away what is there, and have what comes belong to something else.
@@ -206,7 +221,9 @@ class PartialFile:
             self._record_path.unlink(missing_ok=True)
         else:
             fresh = self._record_path.with_name(f"{self._record_path.name}.new")
-            fresh.write_bytes(record.to_json())
+            fresh.unlink(missing_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CAREFULLY, 0o666), "wb") as file:
+                file.write(record.to_json())
             os.replace(fresh, self._record_path)
         self.record = record
 
@@ -266,6 +283,19 @@ class PartialFile:
         if not self.closed:
             self.closed = True
             os.close(self._file)
+
+
+def _is_planted(facts: os.stat_result, folder: Path) -> bool:
+    """Tell whether a file was put by another user into a folder such as /tmp, where everybody may put some.
+
+    Its owner could say how the download begins, and change what it has become. Linux refuses to open it where
+    ``fs.protected_regular`` is set; in other folders it is for those to decide who may write there.
+    """
+    if os.name != "posix" or facts.st_uid == os.geteuid():
+        return False
+    where = folder.stat()
+    is_shared = where.st_mode & stat.S_ISVTX and where.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return bool(is_shared) and facts.st_uid != where.st_uid
 
 
 def _locked(file: int, path: Path) -> Literal["locked", "renamed"]:

@@ -12,6 +12,7 @@ which a connection belongs to two, or to nobody:
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import logging
@@ -29,7 +30,7 @@ from ._config import ClientConfig, ClientStatistics
 from ._connect import DialTimes
 from ._dial import Dialer
 from ._ledger import Abandon, Close, Dial, Fail, Give, Ledger, Order, Slot, State, Waiter
-from ._link import Link
+from ._link import Link, nothing
 from ._proxy import ProxyFailed
 from ._request import RequestPlan
 from ._route import Route
@@ -89,7 +90,7 @@ class Pool:
         self._dialer = Dialer(config)
         self._ticker = Ticker()
         self._dials: dict[_Slot, trio.CancelScope] = {}
-        self._warming: dict[_Slot, Callable[[BaseException | None], None]] = {}
+        self._warming: dict[_Slot, list[Callable[[BaseException | None], None]]] = {}
         self._nursery: trio.Nursery | None = None
         self._poll: EdgePoll | None = None
         self.now: Callable[[], float] = trio.current_time
@@ -115,20 +116,22 @@ class Pool:
           foreign streams.
         """
         self.closed = True
-        transports: list[Transport] = []
+        links: list[Link] = []
         for order in self.ledger.close_all():
             if isinstance(order, Close):
-                assert order.slot.connection is not None
-                self._forget(order.slot.connection)
-                if order.slot.connection.watch is None:  # else its exchange ends first, and tells
-                    self._tell_closed(order.slot.connection, "client closed")
-                order.slot.connection.transport.close()
-                transports.append(order.slot.connection.transport)
+                link = order.slot.connection
+                assert link is not None
+                self._forget(link)
+                link.transport.close()
+                links.append(link)
             else:
                 self._carry_out([order])
         if self._poll is not None:
             self._poll.close()
-        return transports
+        for link in links:
+            if link.watch is None:  # else its exchange ends first, and tells
+                self._tell_closed(link, "client closed")
+        return [link.transport for link in links]
 
     def statistics(self) -> ClientStatistics:
         """Return how many connections there are in which state, and how many requests wait for one."""
@@ -150,8 +153,8 @@ class Pool:
                 if not link.attached and ledger.leased >= _MANY:
                     self._attach(link)
                 return link
-            self._close_unused(link, "closed by the server")
             self._carry_out(ledger.close(slot))
+            self._close_unused(link, "closed by the server")
         return None
 
     async def lease(self, plan: RequestPlan) -> Link:
@@ -212,15 +215,19 @@ class Pool:
             if not under_way or errors:
                 ended.set()
 
+        # Dials that others have begun, or requests that were cancelled, are as good as ours.
+        spare = self.ledger.spare_dials(plan.route)
+        idle = self.ledger.count(plan.route) - len(spare)
+        slots = spare[: max(0, connections - idle)]
         while self.ledger.count(plan.route) < connections:
             orders = self.ledger.warm(plan.route)
             if not orders:
                 break
-            under_way += 1
-            for order in orders:
-                if isinstance(order, Dial):
-                    self._warming[order.slot] = note
+            slots += [order.slot for order in orders if isinstance(order, Dial)]
             self._carry_out(orders)
+        for slot in slots:
+            self._warming.setdefault(slot, []).append(note)
+            under_way += 1
         if under_way:
             await ended.wait()
         else:
@@ -243,7 +250,9 @@ class Pool:
         watched = link.watch is not None
         slot: _Slot = link.slot
         if slot.state is State.CLOSED:
-            pass  # with the pool; the transport too
+            # With the pool, and the transport too; who looks on is told last of the connection.
+            link.tell_end("kept", "response complete")
+            self._tell_closed(link, "client closed")
         elif slot.place.waiters and link.transport.is_stale():
             # It would go to the next waiter at once, who takes what is here already for its answer.
             watched = False
@@ -267,9 +276,11 @@ class Pool:
         link.transport.close()
         self._forget(link)
         self._carry_out(self.ledger.close(link.slot))
-        link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
-        self._tell_closed(link, because)
-        await link.transport.aclose_forcefully()
+        try:
+            link.tell_end("handed over" if because == "upgraded" else "closed", because, error)
+            self._tell_closed(link, because)
+        finally:  # they may raise a KeyboardInterrupt
+            await link.transport.aclose_forcefully()
 
     # -- carrying out ----------------------------------------------------------------------------------------
 
@@ -297,17 +308,21 @@ class Pool:
     def _close_unused(self, link: Link, because: str) -> None:
         """Close a connection where nobody can await."""
         self._forget(link)
-        self._tell_closed(link, because)
         self._finish_soon(link.transport)
+        self._tell_closed(link, because)
 
     def _attach(self, link: Link) -> None:
         """Let a connection wait through the pool's epoll from now on, where that can be."""
         link.attached = True
-        if self._poll is None:
-            assert self._nursery is not None
-            self._poll = EdgePoll()
-            self._nursery.start_soon(self._poll.run)
-        link.transport.attach(self._poll)
+        # Without an epoll, or a descriptor left for one, it waits as it did before. What else may be wrong
+        # with a transport that a dial of the caller's has given (it is closed, or attached already) is for
+        # its exchange to meet.
+        with contextlib.suppress(NotImplementedError, OSError, ValueError, trio.ClosedResourceError):
+            if self._poll is None:
+                assert self._nursery is not None
+                self._poll = EdgePoll()
+                self._nursery.start_soon(self._poll.run)
+            link.transport.attach(self._poll)
 
     def _finish_soon(self, transport: Transport) -> None:
         """Close a transport; what is left to do on a foreign stream is done in a task."""
@@ -319,6 +334,9 @@ class Pool:
         """Let go of a connection that is being closed, also where it stood to be looked at later."""
         link.lift_limits()
         self._ticker.forget(link)
+        # These two lead back to it: it would be there until Python next looks for cycles.
+        link.on_expiry = nothing
+        link.slot.connection = None
 
     def _tell_closed(self, link: Link, because: str) -> None:
         """Tell the instruments of the end of a connection."""
@@ -327,8 +345,7 @@ class Pool:
 
     def _end_warming(self, slot: _Slot, error: BaseException | None) -> None:
         """Tell who warms up that a dial of theirs has ended."""
-        note = self._warming.pop(slot, None)
-        if note is not None:
+        for note in self._warming.pop(slot, ()):
             note(error)
 
     def _begin_dial(self, slot: _Slot, context: contextvars.Context) -> None:
@@ -352,7 +369,7 @@ class Pool:
         except Exception as exc:  # noqa: BLE001  # handed to who waits for the connection, or logged
             error = exc
         except BaseException as exc:
-            if not _is_of_the_callers(exc) or not slot.place.waiters:
+            if slot.state is State.CLOSED or not _is_of_the_callers(exc) or not slot.place.waiters:
                 raise
             error = exc  # of a function of the caller's, who waits for it
         finally:

@@ -20,6 +20,7 @@ from typing import Generic, NoReturn, TypeVar
 import trio
 
 from trio_http._errors import HTTPError
+from trio_http._kinds import check_number
 
 T = TypeVar("T")
 
@@ -118,10 +119,7 @@ def _check(attempts: tuple[object, ...], delay: float) -> None:
         raise TypeError(
             f"attempts must be functions, not {wrong[0]!r}: not get(url) but functools.partial(get, url)"
         )
-    if not isinstance(delay, int | float):
-        raise TypeError(f"delay must be a number of seconds, not {delay!r}; math.inf for one after the other")
-    if not delay >= 0:
-        raise ValueError(f"delay must be at least 0, not {delay!r}")
+    check_number("delay", delay, unit="seconds", hint="math.inf for one after the other")
 
 
 class _Race(Generic[T]):

@@ -28,6 +28,8 @@ from typing import Final, Literal
 import attrs
 import trio
 
+from trio_http._kinds import check_int, check_number
+
 # Differences below this, in seconds, come from floating point: the clock itself cannot tell so little.
 _NOTHING: Final = 1e-9
 
@@ -83,14 +85,8 @@ class RateLimit:
     """
 
     def __init__(self, rate: float, burst: int = 1, *, per: Literal["origin", "client"] = "origin") -> None:
-        if not isinstance(rate, int | float):
-            raise TypeError(f"rate must be a number of turns for a second, not {rate!r}")
-        if not 0 < rate < math.inf:
-            raise ValueError(f"rate must be finite and above 0, not {rate!r}")
-        if not isinstance(burst, int):
-            raise TypeError(f"burst must be an int, not {burst!r}")
-        if burst < 1:
-            raise ValueError(f"burst must be at least 1, not {burst!r}")
+        check_number("rate", rate, above=True, finite=True, unit="turns for a second")
+        check_int("burst", burst, 1)
         if per not in ("origin", "client"):
             raise ValueError(f'per must be "origin" or "client", not {per!r}')
         self.rate = rate

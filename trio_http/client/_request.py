@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import json as jsonlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
@@ -34,6 +35,7 @@ from ._retry import Retry
 from ._route import Route
 from ._settings import OnInterim, Report, RequestSettings
 from ._url import (
+    REMEMBERED_CHARS,
     Destination,
     ParamsInput,
     URLInput,
@@ -58,6 +60,9 @@ _METHODS: Final = {
     for method in ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
     for spelling in (method, method.lower())
 }
+
+# protocol-name ["/" protocol-version], both tokens (RFC 9110 §7.8)
+_PROTOCOL: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
 
 # Content up to this is compressed at once; more piece by piece while it is sent, since others want to run.
 # It takes about a millisecond.
@@ -270,7 +275,7 @@ class Planner:
           InvalidRequest: something cannot be sent as it was given.
           TypeError: an option that there is not.
         """
-        if not options and type(url) is str:
+        if not options and type(url) is str and len(url) <= REMEMBERED_CHARS:
             return self._plain_plan(method, url)
         return self._plan(method, url, **options)
 
@@ -387,8 +392,15 @@ class Planner:
     def upgrading(self, url: URLInput, protocols: tuple[str, ...], **options: Any) -> RequestPlan:
         """Return the plan of a request for a switch of protocols (RFC 9110 §7.8).
 
-        Raises: as `plan`.
+        Raises:
+          InvalidRequest: as `plan`; or what is to be a protocol is none.
+          TypeError: as `plan`.
         """
+        for protocol in protocols:
+            if not _PROTOCOL.fullmatch(protocol):
+                raise InvalidRequest(
+                    f"malformed protocol {protocol!r}, expected a name, or name/version (RFC 9110 §7.8)"
+                )
         plan = self.plan(options.pop("method", "GET"), url, **options)
         return self.planned(
             plan.method,

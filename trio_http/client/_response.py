@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import trio
@@ -30,6 +31,7 @@ from trio_http.wire import CHUNKED, CLOSE_DELIMITED, RemoteProtocolError
 from ._exchange import ending
 from ._hints import Streamed, Whole
 from ._link import LINK_ERRORS, Link, Owner
+from ._request import RequestPlan
 from ._timings import Timings, timings_of
 
 # How much of an unread body is thrown away to keep a connection. More costs more than a new connection does;
@@ -40,6 +42,15 @@ _DISCARDED_BYTES: Final = 64 * 1024
 # connection seldom takes longer. Arbitrary.
 _DISCARD_SECONDS: Final = 1.0
 
+# How many pieces of a body are kept as they came. Each takes some forty bytes beside its own, and a server
+# can make pieces of two bytes, by the blocks of zstd: content of a size that is allowed would fill twenty
+# times as much. Arbitrary.
+_PIECES: Final = 1000
+
+# How many bytes of coded content are received for content that is read whole, beyond twice of what that may
+# have. Without this, content that becomes nothing, such as empty blocks of deflate, would have no end.
+# Arbitrary: coding seldom makes content larger.
+_CODED_BYTES: Final = 64 * 1024
 
 _NO_TRAILERS: Final = Headers()
 
@@ -117,10 +128,12 @@ class ResponseBody(MessageBody):
     __slots__ = (
         "_closed",
         "_decoder",
+        "_early",
         "_error",
         "_first",
         "_keeps",
         "_link",
+        "_most_coded",
         "_owner",
         "_released",
         "_trailers",
@@ -136,6 +149,7 @@ class ResponseBody(MessageBody):
         self._error: Exception | None = None
         self._closed = False
         self._released = False
+        self._early: tuple[RequestPlan, int, int] | None = None
         self._decoder: ContentDecoder | None = None
         try:
             self._decoder = _decoder_of(link)
@@ -143,16 +157,31 @@ class ResponseBody(MessageBody):
             self._error = self._malformed(exc, ResponseInvalid)
         self._first = link.content or b""  # what came with the head, if that was all
         self.received = 0
+        self._most_coded: float = math.inf
 
     @property
     def trailers(self) -> Headers:
         """See `MessageBody.trailers`."""
         return self._trailers
 
-    def facts(self) -> RequestFacts:
-        """Return what is known of the exchange, for the error of who finds its head wrong, before any of the
-        body is read."""
-        return self._link.facts(response_started=True, closed_because="")
+    def facts(self, closed_because: str = "") -> RequestFacts:
+        """Return what is known of the exchange, for the error of who does not want its body.
+
+        Args:
+          closed_because: as `RequestFacts` has it, unless the connection was given back already.
+        """
+        if self._early is None:
+            return self._link.facts(response_started=True, closed_because=closed_because)
+        # The connection may have another exchange by now.
+        plan, bytes_sent, exchanges = self._early
+        return RequestFacts(
+            method=plan.method.decode("ascii"),
+            url=plan.url,
+            bytes_sent=bytes_sent,
+            may_have_acted=True,
+            response_started=True,
+            reused=exchanges > 1,
+        )
 
     @property
     def is_decoded(self) -> bool:
@@ -233,6 +262,11 @@ class ResponseBody(MessageBody):
                     decoder.finish()
                     await self._release()
                     return b""
+                if self.received > self._most_coded:
+                    what = f"the response's coded content exceeds {self._most_coded} bytes, and becomes less"
+                    too_large = ContentTooLarge(what, self.facts(what))
+                    await self._fail(too_large)
+                    raise too_large
                 decoder.feed(coded)
         except ContentCodingError as exc:
             error = self._malformed(exc, kind)
@@ -254,9 +288,12 @@ class ResponseBody(MessageBody):
 
         Cancellation: not affected.
         """
-        if self._link.content is not None and self._decoder is None and self._error is None:
-            if self._link.watch is not None:
-                self._link.watch.response_bytes = len(self._link.content)
+        link = self._link
+        if link.content is not None and self._decoder is None and self._error is None:
+            if link.watch is not None:
+                link.watch.response_bytes = len(link.content)
+            assert link.plan is not None
+            self._early = link.plan, link.bytes_sent, link.exchanges
             await self._release()
 
     async def _release(self) -> None:
@@ -337,16 +374,22 @@ class ResponseBody(MessageBody):
 
         Cancellation: what was read so far is lost.
         """
+        self._most_coded = self.received + 2 * limit + _CODED_BYTES
+        blocks: list[bytes] = []
         pieces: list[bytes] = []
         room = limit
         while piece := await self.receive_some():
             pieces.append(piece)
             room -= len(piece)
+            if len(pieces) == _PIECES:
+                blocks.append(b"".join(pieces))
+                pieces.clear()
             if room < 0:
-                error = too_large(self._link, limit)
+                what = _exceeding(limit)
+                error = ContentTooLarge(what, self.facts(what))
                 await self.end(*ending(error))
                 raise error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 and not blocks else b"".join([*blocks, *pieces])
 
     async def aclose(self) -> None:
         """Read no more, as `trio.abc.AsyncResource.aclose`; the connection goes back, or is closed, as at the
@@ -362,21 +405,31 @@ class Answer:
     """The head of a final response, with the link that it came on; the link is the holder's to release.
 
     Attributes:
-      link: leased; `Link.head` and `Link.plan` tell what was asked and answered.
+      link: leased, unless there is a `response`; `Link.plan` tells what was asked.
+      head: of the response.
       owner: of the link.
       asked_at: when the exchange began, on trio's clock.
       history: the redirects before it.
       response: with the content, when that was read and the link released; None before.
     """
 
-    __slots__ = ("asked_at", "history", "link", "owner", "response")
+    __slots__ = ("asked_at", "head", "history", "link", "owner", "response")
 
     def __init__(self, link: Link, owner: Owner, asked_at: float) -> None:
+        assert link.head is not None
         self.link = link
+        self.head = link.head
         self.owner = owner
         self.asked_at = asked_at
         self.history: tuple[ReceivedResponse, ...] = ()
         self.response: ReceivedResponse | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """The content is here, and can be had without waiting or failing."""
+        link = self.link
+        content = link.content
+        return content is not None and link.coding is None and len(content) <= link.config.max_content_bytes
 
     async def whole(self) -> ReceivedResponse:
         """Read the content, and release the link.
@@ -404,9 +457,9 @@ class Answer:
 
         Cancellation: the connection is closed.
         """
-        link = self.link
-        head = link.head
-        assert head is not None
+        if self.response is not None:
+            return self.response
+        link, head = self.link, self.head
         if not 0 <= head.framing <= _DISCARDED_BYTES and head.framing != CHUNKED:
             response = ReceivedResponse(link, b"", self.asked_at, trio.current_time())
             await self.dismissed()
@@ -459,6 +512,8 @@ class Answer:
         Cancellation: not affected.
         """
         link = self.link
+        if self.response is not None:
+            return
         if link.content is not None and link.begin_next_cycle():
             self.owner.give_back(link)
         else:
@@ -474,7 +529,7 @@ async def whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResponse:
     if content is None or link.coding is not None:
         return await _read_whole(link, owner, asked_at)
     if len(content) > link.config.max_content_bytes:
-        error = too_large(link, link.config.max_content_bytes)
+        error = _too_large(link, link.config.max_content_bytes)
         await owner.discard(link, *ending(error))
         raise error
     now = link.now()
@@ -496,7 +551,7 @@ async def _read_whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResp
     body = ResponseBody(link, owner)
     try:
         if head.framing > limit and not body.is_decoded:
-            raise too_large(link, limit)
+            raise _too_large(link, limit)
         content = await body.read(limit)
     except BaseException as exc:
         await body.end(*ending(exc))
@@ -506,9 +561,13 @@ async def _read_whole(link: Link, owner: Owner, asked_at: float) -> ReceivedResp
     return response
 
 
-def too_large(link: Link, limit: int) -> ContentTooLarge:
+def _exceeding(limit: int) -> str:
+    return f"the response's content exceeds {limit} bytes (ClientConfig.max_content_bytes)"
+
+
+def _too_large(link: Link, limit: int) -> ContentTooLarge:
     """Return the error for content of more than ``limit`` bytes."""
-    what = f"the response's content exceeds {limit} bytes (ClientConfig.max_content_bytes)"
+    what = _exceeding(limit)
     return ContentTooLarge(what, link.facts(response_started=True, closed_because=what))
 
 

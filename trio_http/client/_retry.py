@@ -17,7 +17,6 @@ What decides, in this order:
 
 from __future__ import annotations
 
-import math
 import random
 import ssl
 from collections.abc import Iterable
@@ -27,9 +26,9 @@ import attrs
 import trio
 
 from trio_http._errors import ConnectFailed, ConnectionLost, HTTPError, ResponseIncomplete
+from trio_http._kinds import check_all, check_number, made_of, number, whole_number
 from trio_http.messages import Headers
 
-from ._kinds import made_of, whole_number
 from ._retry_after import retry_after
 
 # Repeating them does what doing them once does (RFC 9110 §9.2.2).
@@ -61,19 +60,15 @@ class RetryBudget:
       capacity: tokens that can be saved up, at least 1. Precedent: Finagle keeps 10 a second for 10 seconds.
 
     Raises:
-      ValueError: an argument is out of its range.
+      TypeError, ValueError: an argument is no number, or out of its range.
     """
 
     __slots__ = ("_as_of", "_capacity", "_minimum_per_second", "_ratio", "_tokens")
 
     def __init__(self, ratio: float = 0.1, minimum_per_second: float = 1.0, capacity: float = 100.0) -> None:
-        for name, value, least in (
-            ("ratio", ratio, 0),
-            ("minimum_per_second", minimum_per_second, 0),
-            ("capacity", capacity, 1),
-        ):
-            if not least <= value < math.inf:
-                raise ValueError(f"{name} must be finite and at least {least}, not {value!r}")
+        check_number("ratio", ratio, finite=True)
+        check_number("minimum_per_second", minimum_per_second, finite=True)
+        check_number("capacity", capacity, 1, finite=True)
         self._ratio = ratio
         self._minimum_per_second = minimum_per_second
         self._capacity = self._tokens = float(capacity)
@@ -112,34 +107,18 @@ class RetryBudget:
 
 
 def _as_methods(given: Iterable[str]) -> frozenset[str]:
-    if isinstance(given, str):
-        raise TypeError(f"methods must be a collection of methods, not the text {given!r}")
-    if not isinstance(given, Iterable):
-        raise TypeError(f"methods must be a collection of methods, not {given!r}")
-    methods = frozenset(given)
-    for method in methods:
-        if not isinstance(method, str):
-            raise TypeError(f"methods must be of str, and {method!r} is none")
-    return methods
+    return frozenset(check_all("methods", given, str, "set"))
 
 
 def _as_statuses(given: Iterable[int]) -> frozenset[int]:
-    if not isinstance(given, Iterable):
-        raise TypeError(f"statuses must be a collection of statuses, not {given!r}")
-    statuses = frozenset(given)
+    statuses = frozenset(check_all("statuses", given, int, "set"))
     for status in statuses:
-        if not isinstance(status, int):
-            raise TypeError(f"statuses must be of ints, and {status!r} is none")
         if not 200 <= status <= 599:
             raise ValueError(f"statuses must be of 200-599, not {status!r}")
     return statuses
 
 
-def _is_finite(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float):
-        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name} must be finite and at least 0, not {value!r}")
+_seconds: Final = number(0, finite=True, unit="seconds")
 
 
 @attrs.frozen(kw_only=True)
@@ -188,11 +167,11 @@ class Retry:
     attempts: int = attrs.field(default=3, validator=whole_number(1))
     methods: frozenset[str] = attrs.field(default=_IDEMPOTENT, converter=_as_methods)
     statuses: frozenset[int] = attrs.field(default=_STATUSES, converter=_as_statuses)
-    backoff: float = attrs.field(default=0.5, validator=_is_finite)
-    max_backoff: float = attrs.field(default=30.0, validator=_is_finite)
+    backoff: float = attrs.field(default=0.5, validator=_seconds)
+    max_backoff: float = attrs.field(default=30.0, validator=_seconds)
     jitter: bool = True
     honour_retry_after: bool = True
-    max_retry_after: float = attrs.field(default=60.0, validator=_is_finite)
+    max_retry_after: float = attrs.field(default=60.0, validator=_seconds)
     budget: RetryBudget | None = attrs.field(
         factory=RetryBudget, eq=False, validator=made_of(RetryBudget, optional=True)
     )

@@ -7,13 +7,13 @@ from typing import TypeAlias
 
 import attrs
 
+from trio_http._kinds import charset, function, made_of, switch
 from trio_http.instruments import ClientExchangeRecord
 from trio_http.messages import CharsetChoice
 
 from ._auth import Auth
 from ._config import ClientPace
 from ._interim import InterimResponse
-from ._kinds import charset, function, made_of, switch
 from ._retry import Retry
 
 OnInterim: TypeAlias = Callable[[InterimResponse], None]

@@ -33,6 +33,7 @@ from trio_http.transport import StreamTransport, TLSFacts, Transport, tls_over
 
 from ._connect import DialTimes
 from ._origin import Origin
+from ._url import host_key
 
 #: A context for all origins, or a function that gives one for each; None: one of our own, for all.
 SSLContextInput: TypeAlias = "ssl.SSLContext | Callable[[Origin], ssl.SSLContext] | None"
@@ -164,7 +165,7 @@ class TLSSettings:
 
     Raises:
       TypeError: a context is none for clients.
-      ValueError: a pin has another form, or there is none for a host.
+      ValueError: a pin has another form, or there is none for a host; or what is to be a host is none.
     """
 
     def __init__(
@@ -180,13 +181,13 @@ class TLSSettings:
         self._resumes = resume_sessions
         # The last connection of each, for its session grows: TLS 1.3 sends tickets after the handshake.
         self._last: dict[tuple[ssl.SSLContext, str, str, int], ssl.SSLObject] = {}
-        self._names = {_plain(host): name for host, name in (tls_names or {}).items()}
+        self._names = {host_key(host, "tls_names"): name for host, name in (tls_names or {}).items()}
         self._pins: dict[str, dict[bytes, str]] = {}
         for host, given in (pinned_certificates or {}).items():
             pins = {_digest(pin): pin for pin in ([given] if isinstance(given, str) else given)}
             if not pins:
                 raise ValueError(f"the pinned certificates of {host!r}: there must be at least one")
-            self._pins[_plain(host)] = pins
+            self._pins[host_key(host, "pinned_certificates")] = pins
 
     def context_for(self, origin: Origin) -> ssl.SSLContext:
         """Return the context for a connection to ``origin``.

@@ -39,6 +39,13 @@ _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 # reg-name (RFC 3986 §3.2.2), less percent-encoding, which no resolver understands.
 _NAME: Final = re.compile(r"[a-z0-9\-._~!$&'()*+,;=]+")
 _NOT_SENDABLE: Final = re.compile(r"[^\x21-\x7e]")
+# A host whose last label is a number is an IPv4 address or nothing: there are no such names (WHATWG URL §3.5,
+# "ends in a number checker").
+_ENDS_IN_NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
+
+# The longest name that DNS has, and a dot at its end (RFC 1035 §2.3.4). Before IDNA a name is shorter, if
+# anything; and IDNA takes a tenth of a millisecond for a character, of which a redirect could have many.
+_MAX_HOST: Final = 254
 
 
 class Destination:
@@ -60,9 +67,11 @@ class Destination:
         self.url = url
 
 
-# A program asks for the same few URLs again and again, or for a new one each time; neither wants many of them
-# kept.
-@functools.lru_cache(maxsize=256)
+#: A longer URL is not remembered: it is hardly asked for again, and would be held in several forms.
+#: Arbitrary.
+REMEMBERED_CHARS: Final = 1024
+
+
 def parse_url(url: str) -> Destination:
     """Take an absolute URL apart.
 
@@ -70,6 +79,10 @@ def parse_url(url: str) -> Destination:
       InvalidRequest: it is relative, of another scheme, without a host, or holds what a URL cannot; the text
         says which.
     """
+    return _remembered(url) if len(url) <= REMEMBERED_CHARS else _parsed(url)
+
+
+def _parsed(url: str) -> Destination:
     match = _ABSOLUTE.fullmatch(url)
     if match is None:
         raise InvalidRequest(
@@ -86,6 +99,11 @@ def parse_url(url: str) -> Destination:
             "yarl.URL and params= do that"
         )
     return Destination(_origin_of(scheme, authority, url), target, url.partition("#")[0])
+
+
+# A program asks for the same few URLs again and again, or for a new one each time; neither wants many of them
+# kept.
+_remembered = functools.lru_cache(maxsize=256)(_parsed)
 
 
 def _origin_of(scheme: str, authority: str, url: str) -> Origin:
@@ -117,6 +135,11 @@ def _host_of(host: str, url: str) -> str:
             return str(ipaddress.IPv6Address(host[1:-1]))
         except ValueError as exc:
             raise InvalidRequest(f"URL {_shown(url)} has the malformed IPv6 address {host}: {exc}") from exc
+    if len(host) > _MAX_HOST:
+        raise InvalidRequest(
+            f"URL {_shown(url)} has a host of {len(host)} characters, expected at most {_MAX_HOST} "
+            "(RFC 1035 §2.3.4)"
+        )
     if not host.isascii():
         try:
             host = yarl.URL.build(scheme="http", host=host).raw_host or ""  # IDNA, as browsers do it
@@ -129,7 +152,42 @@ def _host_of(host: str, url: str) -> str:
         )
     if not _NAME.fullmatch(host):
         raise InvalidRequest(f"URL {_shown(url)} has the malformed host {host!r} (RFC 3986 §3.2.2)")
+    if _ENDS_IN_NUMBER.fullmatch(host):
+        _check_ipv4(host, url)
     return host
+
+
+def _check_ipv4(host: str, url: str) -> None:
+    """Refuse what resolvers take for an IPv4 address and others for a name, such as 127.1 or 0x7f.1: whoever
+    allows hosts by their addresses would see none in it."""
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError as exc:
+        raise InvalidRequest(
+            f"URL {_shown(url)} has the host {host!r}, which ends in a number and is no IPv4 address: "
+            "expected four numbers of 0-255 without leading zeros, and dots between (RFC 3986 §3.2.2)"
+        ) from exc
+
+
+def host_key(given: str, setting: str) -> str:
+    """Return a host that a setting names as hosts are compared: as `Origin` has it, and without a final dot.
+
+    Args:
+      given: a name in any case, also an internationalized one, or an IP address, with brackets or without.
+      setting: its name, for the error.
+
+    Raises:
+      ValueError: it is no host. One that is passed over in silence would be a setting without effect.
+    """
+    if isinstance(given, str):
+        host = f"[{given}]" if ":" in given and not given.startswith("[") else given
+        try:
+            return _host_of(host, given).removesuffix(".")
+        except InvalidRequest as exc:
+            raise ValueError(
+                f"{setting} has {given!r}, expected a host alone, such as example.org: {exc}"
+            ) from exc
+    raise ValueError(f"{setting} has {given!r}, expected a host as a str")
 
 
 def url_text(given: object) -> str:

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from trio_http._kinds import check_all
 from trio_http.transport import Address
 
 from ._records import CloseRecord, ConnectionRecord, ExchangeRecord
@@ -51,9 +52,7 @@ class InstrumentCollection:
     def __init__(self, kind: type, hooks: Iterable[str], instruments: Iterable[object]) -> None:
         self._hooks: dict[str, tuple[Hook, ...]] = {}
         given: list[object] = []
-        for instrument in instruments:
-            if not isinstance(instrument, kind):
-                raise TypeError(f"expected a {kind.__name__}, not {instrument!r}")
+        for instrument in check_all("instruments", instruments, kind, "list"):
             if any(instrument is other for other in given):
                 raise ValueError(f"{instrument!r} is given twice")
             given.append(instrument)

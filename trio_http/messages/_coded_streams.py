@@ -45,7 +45,8 @@ class CodedStream(Protocol):
     """What the classes below have in common.
 
     Attributes:
-      frames: how many members (gzip) or frames (zstd) have begun: each costs time, even an empty one.
+      frames: how many members (gzip) or frames (zstd) have begun: each costs time, even an empty one. Empty
+        blocks (zstd) count, too, where they are taken one by one.
     """
 
     frames: int
@@ -337,6 +338,8 @@ class ZstdBlocks:
                 self._part = "content"
                 self._left = 1 if number >> 1 & 3 == 1 else number >> 3  # 1: one byte, to be repeated
                 if not self._left:
+                    if not self._last:  # some writers end a frame so
+                        self.frames += 1
                     self._passed()
             case _:  # the checksum, §3.1.1
                 self._expect("magic", 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import operator
 from collections import deque
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 import trio
 
 from ._headers import Headers
-from ._response import NO_CHARSETS, charset_of
+from ._response import decoder_of_text
 
 #: How long a line may be, in characters: a sender that never ends one would otherwise fill the memory.
 #: Precedent: 64 KiB in asyncio, which users of streamed JSON find too little. Arbitrary.
@@ -76,7 +75,7 @@ class Lines:
         if self._max_chars < 1:
             raise ValueError(f"max_chars must be at least 1, got {max_chars}")
         self._body = body
-        self._decoder = _decoder_of(headers)
+        self._decoder = decoder_of_text(headers)
         self._ready: deque[str] = deque()
         self._parts: list[str] = []  # of the line whose end is not here yet
         self._tail = 0  # characters in them
@@ -136,16 +135,3 @@ class Lines:
         if self._ended and self._tail:
             self._ready.append("".join(self._parts))
             self._parts, self._tail = [], 0
-
-
-def _decoder_of(headers: Headers) -> codecs.IncrementalDecoder:
-    """Return what makes text of pieces of a body, by the same charset as `decode_text`."""
-    charset = charset_of(headers)
-    if charset is not None:
-        try:
-            b" ".decode(charset, "replace")  # refuses what is a codec, and none for text
-            if codecs.lookup(charset).name.replace("-", "_") not in NO_CHARSETS:
-                return codecs.getincrementaldecoder(charset)("replace")
-        except (LookupError, ValueError):
-            pass
-    return codecs.getincrementaldecoder("utf-8")("replace")

@@ -4,104 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
+from trio_http._kinds import (
+    check_all,
+    count,
+    field_value,
+    leniencies,
+    made_of,
+    one_of,
+    positive,
+    rate,
+    switch,
+    whole_number,
+)
 from trio_http.instruments import ServerInstrument
-from trio_http.messages import Headers
 from trio_http.transport import NetworkInput, Networks
 from trio_http.wire import Leniency, Limits
 
 
-def _number(attribute: attrs.Attribute[Any], value: object, no_limit: str) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{attribute.name} must be a number, not {value!r}{no_limit}")
-
-
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    _number(attribute, value, "; math.inf for no limit")
-    if not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}; math.inf for no limit")
-
-
-def _at_least_one(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    _number(attribute, value, "; math.inf for no limit")
-    if not value >= 1:
-        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}; math.inf for no limit")
-
-
-def _rate(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    _number(attribute, value, "; 0 for no limit")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{attribute.name} must be at least 0 and finite, not {value!r}; 0 for no limit")
-
-
-def _count(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{attribute.name} must be an int, not {value!r}")
-    if value < 0:
-        raise ValueError(f"{attribute.name} must be at least 0, not {value!r}")
-
-
-def _made_of(kind: type) -> Any:
-    """Return a validator for the values of a class. Unlike that of attrs it says how to make one."""
-
-    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if not isinstance(value, kind):
-            name = kind.__name__
-            raise TypeError(f"{attribute.name} must be a {name}, not {value!r}: {attribute.name}={name}(...)")
-
-    return validate
-
-
-def _one_of(*words: str) -> Any:
-    def validate(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value not in words:
-            raise ValueError(f"{attribute.name} must be one of {', '.join(map(repr, words))}, not {value!r}")
-
-    return validate
-
-
-def _switch(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, bool):
-        raise TypeError(f"{attribute.name} must be True or False, not {value!r}")
-
-
-def _field_value(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, str):
-        Headers({"Server": value})  # raises when it is none
-    elif value is not None:
-        raise TypeError(f"{attribute.name} must be a str, not {value!r}; None for none")
-
-
-def _leniencies(values: Iterable[Leniency]) -> frozenset[Leniency]:
-    if not isinstance(values, Iterable):
-        raise TypeError(
-            f"lenient must be a set of Leniency, not {values!r}; for a single one there is {{...}}"
-        )
-    values = frozenset(values)
-    for value in values:
-        if not isinstance(value, Leniency):
-            raise TypeError(f"lenient must be a set of Leniency, and {value!r} is none")
-    return values
-
-
-def _all_of(instruments: Iterable[ServerInstrument]) -> tuple[ServerInstrument, ...]:
-    if not isinstance(instruments, Iterable):
-        raise TypeError(
-            f"instruments must be a list of instruments, not {instruments!r}; for a single one there is [...]"
-        )
-    instruments = tuple(instruments)
-    for instrument in instruments:
-        if not isinstance(instrument, ServerInstrument):
-            raise _no_instrument(instrument)
-    return instruments
-
-
-def _no_instrument(value: object) -> TypeError:
-    made = f": {value.__name__}() is one" if isinstance(value, type) else ""
-    return TypeError(f"instruments must be a list of instruments, and {value!r} is none{made}")
+def _instruments(values: Iterable[ServerInstrument]) -> tuple[ServerInstrument, ...]:
+    return check_all("instruments", values, ServerInstrument, "list")
 
 
 def _networks(values: Iterable[NetworkInput] | Networks) -> Networks:
@@ -136,15 +61,15 @@ class ServerTimes:
         nginx 5.
     """
 
-    handshake: float = attrs.field(default=10.0, validator=_positive)
-    head: float = attrs.field(default=20.0, validator=_positive)
-    head_stall: float = attrs.field(default=10.0, validator=_positive)
-    idle: float = attrs.field(default=60.0, validator=_positive)
-    body_stall: float = attrs.field(default=60.0, validator=_positive)
-    write_stall: float = attrs.field(default=60.0, validator=_positive)
-    request: float = attrs.field(default=math.inf, validator=_positive)
-    answer: float = attrs.field(default=5.0, validator=_positive)
-    linger: float = attrs.field(default=2.0, validator=_positive)
+    handshake: float = attrs.field(default=10.0, validator=positive)
+    head: float = attrs.field(default=20.0, validator=positive)
+    head_stall: float = attrs.field(default=10.0, validator=positive)
+    idle: float = attrs.field(default=60.0, validator=positive)
+    body_stall: float = attrs.field(default=60.0, validator=positive)
+    write_stall: float = attrs.field(default=60.0, validator=positive)
+    request: float = attrs.field(default=math.inf, validator=positive)
+    answer: float = attrs.field(default=5.0, validator=positive)
+    linger: float = attrs.field(default=2.0, validator=positive)
 
 
 @attrs.frozen(kw_only=True)
@@ -160,9 +85,9 @@ class ServerRates:
       response: of what we send and the kernel cannot take. Precedent: Kestrel 240.
     """
 
-    head: float = attrs.field(default=240.0, validator=_rate)
-    body: float = attrs.field(default=240.0, validator=_rate)
-    response: float = attrs.field(default=240.0, validator=_rate)
+    head: float = attrs.field(default=240.0, validator=rate)
+    body: float = attrs.field(default=240.0, validator=rate)
+    response: float = attrs.field(default=240.0, validator=rate)
 
 
 @attrs.frozen(kw_only=True)
@@ -204,28 +129,28 @@ class ServerConfig:
         by a fifth, and notices within 50 ms rather than one that a client went away.
     """
 
-    limits: Limits = attrs.field(factory=Limits, validator=_made_of(Limits))
-    lenient: frozenset[Leniency] = attrs.field(default=frozenset(), converter=_leniencies)
-    times: ServerTimes = attrs.field(factory=ServerTimes, validator=_made_of(ServerTimes))
-    rates: ServerRates = attrs.field(factory=ServerRates, validator=_made_of(ServerRates))
-    max_body_bytes: float = attrs.field(default=1 << 30, validator=_positive)
-    drain_bytes: int = attrs.field(default=64 * 1024, validator=_count)
-    linger_bytes: int = attrs.field(default=4 << 20, validator=_count)
-    max_connections: float = attrs.field(default=math.inf, validator=_at_least_one)
-    excess: Literal["wait", "refuse"] = attrs.field(default="refuse", validator=_one_of("wait", "refuse"))
-    max_requests: float = attrs.field(default=math.inf, validator=_at_least_one)
-    max_requests_jitter: int = attrs.field(default=0, validator=_count)
+    limits: Limits = attrs.field(factory=Limits, validator=made_of(Limits))
+    lenient: frozenset[Leniency] = attrs.field(default=frozenset(), converter=leniencies)
+    times: ServerTimes = attrs.field(factory=ServerTimes, validator=made_of(ServerTimes))
+    rates: ServerRates = attrs.field(factory=ServerRates, validator=made_of(ServerRates))
+    max_body_bytes: float = attrs.field(default=1 << 30, validator=positive)
+    drain_bytes: int = attrs.field(default=64 * 1024, validator=whole_number(0))
+    linger_bytes: int = attrs.field(default=4 << 20, validator=whole_number(0))
+    max_connections: float = attrs.field(default=math.inf, validator=count)
+    excess: Literal["wait", "refuse"] = attrs.field(default="refuse", validator=one_of("wait", "refuse"))
+    max_requests: float = attrs.field(default=math.inf, validator=count)
+    max_requests_jitter: int = attrs.field(default=0, validator=whole_number(0))
     half_close: Literal["cancel", "answer"] = attrs.field(
-        default="cancel", validator=_one_of("cancel", "answer")
+        default="cancel", validator=one_of("cancel", "answer")
     )
-    connect: bool = attrs.field(default=False, validator=_switch)
+    connect: bool = attrs.field(default=False, validator=switch)
     proxy_protocol_from: Networks = attrs.field(default=_NOWHERE, converter=_networks)
     trusted_proxies: Networks = attrs.field(default=_NOWHERE, converter=_networks)
     forwarded_fields: Literal["forwarded", "x-forwarded"] = attrs.field(
-        default="forwarded", validator=_one_of("forwarded", "x-forwarded")
+        default="forwarded", validator=one_of("forwarded", "x-forwarded")
     )
     deadlines_from: Networks = attrs.field(default=_NOWHERE, converter=_networks)
-    instruments: tuple[ServerInstrument, ...] = attrs.field(default=(), converter=_all_of)
-    server_name: str | None = attrs.field(default="trio_http", validator=_field_value)
-    date: bool = attrs.field(default=True, validator=_switch)
-    edge_poll: bool = attrs.field(default=True, validator=_switch)
+    instruments: tuple[ServerInstrument, ...] = attrs.field(default=(), converter=_instruments)
+    server_name: str | None = attrs.field(default="trio_http", validator=field_value("Server", optional=True))
+    date: bool = attrs.field(default=True, validator=switch)
+    edge_poll: bool = attrs.field(default=True, validator=switch)

@@ -215,6 +215,17 @@ class Link(TimedConnection):
         if self.upgraded:
             raise trio.ClosedResourceError("this connection was given to another protocol")
 
+    def check_unanswered(self, exchange: int) -> None:
+        """Refuse to answer what was answered, or is over.
+
+        Raises:
+          RuntimeError: this request was answered already.
+          trio.ClosedResourceError: as `check_current`.
+        """
+        self.check_current(exchange)
+        if self.wire.our_state is not wire.SEND_RESPONSE:
+            raise RuntimeError("this request was answered already")
+
     def check_handling(self, exchange: int) -> None:
         """Refuse what belongs to a handler that has returned.
 

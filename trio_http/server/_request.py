@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from trio_http import wire
+from trio_http._kinds import check_number
 from trio_http.messages import FieldsInput, as_wire_headers
 
 from ._config import ServerRates, ServerTimes
@@ -200,10 +201,7 @@ class Request(RequestContent):
         Args:
           within: seconds, more than 0.
         """
-        if not isinstance(within, int | float):
-            raise TypeError(f"within must be a number of seconds, not {within!r}")
-        if not within > 0:
-            raise ValueError(f"within must be more than 0 seconds, not {within!r}")
+        check_number("within", within, above=True, unit="seconds")
         self._link.check_handling(self._exchange)
         return Finish(self._link, within)
 

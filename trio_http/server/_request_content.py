@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from trio_http._errors import HTTPException
+from trio_http._kinds import check_number
 from trio_http.messages import decode_text
 
 from ._body import RequestBody
@@ -40,7 +41,7 @@ class RequestContent(ReceivedRequest):
           HTTPException: 413, the Content-Length says that it has more: before any ``100 Continue``.
           ValueError, TypeError: ``max_bytes`` is negative, or no number.
         """
-        _check_bound("max_bytes", max_bytes)
+        check_number("max_bytes", max_bytes, unit="bytes")
         self._link.check_current(self._exchange)
         self._link.touch()
         self._link.max_body_bytes = max_bytes
@@ -60,7 +61,7 @@ class RequestContent(ReceivedRequest):
 
         Cancellation: what was read is lost, and the exchange can only be given up.
         """
-        _check_bound("limit", limit)
+        check_number("limit", limit, unit="bytes")
         self.limit_body(min(limit, self._link.max_body_bytes))
         if self._body is not None and self._body.at_end and self._link.body_received:
             # Nothing is left, and an empty content would be taken for what the client has sent.
@@ -113,11 +114,3 @@ class RequestContent(ReceivedRequest):
             return parse_qsl(content.decode("utf-8"), keep_blank_values=True, max_num_fields=1000)
         except ValueError as exc:
             raise HTTPException(400, "the request's content is no form\n") from exc
-
-
-def _check_bound(name: str, value: float) -> None:
-    """Refuse what is no number of bytes, or a negative one."""
-    if not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of bytes, not {value!r}")
-    if not value >= 0:
-        raise ValueError(f"{name} must not be negative, got {value}")

@@ -64,9 +64,7 @@ class ResponseStream(trio.abc.SendStream):
         Cancellation: the connection is aborted.
         """
         link = self._link
-        link.check_current(self._exchange)
-        if link.wire.our_state is not wire.SEND_RESPONSE:
-            raise RuntimeError("this request was answered already")
+        link.check_unanswered(self._exchange)
         status, headers, reason, common = self._head
         # Not `can_drain_body`: the handler may read on.
         if link.last or (not link.body_is_complete and not link.is_worth_draining()):

@@ -11,13 +11,13 @@ from typing import Any
 
 import trio
 
-from trio_http.transport import Transport
+from trio_http.transport import Transport, transport_over
 
 from ._arguments import check_config, check_context, check_handler, checked_listeners, open_tcp
 from ._config import ServerConfig
 from ._connection import Handler
 from ._listen import close_unix_listener, open_unix_listener
-from ._server import Server, close_listeners, transport_over
+from ._server import Server, close_listeners
 from ._shared import Shared
 
 _DEFAULTS = ServerConfig()

@@ -12,17 +12,18 @@ from typing import Any, Final
 
 import trio
 
+from trio_http._kinds import check_number
 from trio_http.transport import (
     Address,
     ContextHolder,
     ProxyHeader,
     ProxyProtocolError,
     SocketTransport,
-    StreamTransport,
     TLSTransport,
     Transport,
     peer_address,
     read_proxy_header,
+    transport_over,
 )
 
 from ._accept import Gate, accept_foreign_loop, accept_loop
@@ -147,10 +148,7 @@ class Server:
         Args:
           grace: seconds, 0 for at once, `math.inf` for as long as it takes.
         """
-        if not isinstance(grace, int | float):
-            raise TypeError(f"grace must be a number of seconds, not {grace!r}")
-        if not grace >= 0:
-            raise ValueError(f"grace must be at least 0 seconds, not {grace!r}")
+        check_number("grace", grace, unit="seconds")
         shared = self._shared
         if not shared.draining:
             shared.draining = True
@@ -420,18 +418,3 @@ async def close_listeners(listeners: Sequence[trio.abc.Listener[Any]]) -> None:
                     await listener.aclose()
         except Exception:
             logger.exception("closing %r failed", listener)
-
-
-def transport_over(stream: trio.abc.Stream | Transport) -> Transport:
-    """Return ``stream``, or the transport over it.
-
-    Raises:
-      TypeError: it is no stream.
-    """
-    if isinstance(stream, Transport):
-        return stream
-    if isinstance(stream, trio.SocketStream):
-        return SocketTransport(stream.socket)
-    if isinstance(stream, trio.abc.Stream):
-        return StreamTransport(stream)
-    raise TypeError(f"expected a trio.abc.Stream, not {type(stream).__name__}")

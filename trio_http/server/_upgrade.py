@@ -42,9 +42,7 @@ class Upgrade:
         Cancellation: the connection is aborted.
         """
         link = self._link
-        link.check_current(self._exchange)
-        if link.wire.our_state is not wire.SEND_RESPONSE:
-            raise RuntimeError("this request was answered already")
+        link.check_unanswered(self._exchange)
         if not link.body_is_complete:
             raise RuntimeError(
                 "read the request's content first: until then the client cannot switch protocols"

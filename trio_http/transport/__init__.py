@@ -16,6 +16,7 @@ from ._networks import NetworkInput as NetworkInput
 from ._networks import Networks as Networks
 from ._networks import ip_of as ip_of
 from ._networks import peer_address as peer_address
+from ._over import transport_over as transport_over
 from ._proxy_header import ProxyFamily as ProxyFamily
 from ._proxy_header import ProxyHeader as ProxyHeader
 from ._proxy_header import ProxyTLS as ProxyTLS
@@ -25,8 +26,8 @@ from ._proxy_protocol import read_proxy_header as read_proxy_header
 from ._socket import SocketTransport as SocketTransport
 from ._stream import StreamTransport as StreamTransport
 from ._tls import TLSTransport as TLSTransport
+from ._tls_over import tls_over as tls_over
 from ._tls_over_stream import TLSOverTransport as TLSOverTransport
-from ._tls_over_stream import tls_over as tls_over
 from ._transport import RECEIVE_BYTES as RECEIVE_BYTES
 from ._transport import Address as Address
 from ._transport import TLSFacts as TLSFacts

@@ -1,4 +1,4 @@
-"""TLS over a socket, on the stdlib's `ssl.SSLObject` with memory BIOs.
+"""TLS over a socket: what a `TLSEngine` wants sent and received, done without waiting where that is possible.
 
 Theory of operation
 ===================
@@ -6,38 +6,23 @@ Theory of operation
 Why not `trio.SSLStream`: it either never sends a closure alert or waits for a peer that may never read,
 cannot be looked into without waiting, and puts two locks and two streams between an exchange and its socket.
 
-The SSL object is synchronous: plaintext and ciphertext go in and come out, and nothing waits. Two queues of
-ciphertext belong to it.
+*In.* A receive waits for the socket first, and decrypts whatever one `recv` returned. Why nothing is missed
+by that is said in `_tls_engine`.
 
-*In.* What a `recv` returned goes into `_incoming`, and all whole records are decrypted at once (`_decrypt`).
-So between calls that queue holds at most a part of one record, which OpenSSL has taken in already; and there
-is no plaintext left inside either, since one read asks for more than the largest record. Hence the rule that
-receiving can wait for the socket first: nothing can be ready inside while the socket is silent, except what
-`_stored` and `_ended` say.
-
-*Out.* All ciphertext, ours and what the protocol answers by itself, leaves the SSL object in the order in
-which it must reach the peer, into `_outgoing`. `_push` moves it to the kernel as far as that goes without
-waiting; what a short send left over is kept in `_unsent` and is always first. `_push` is synchronous and
-takes from one queue, so **any task may call it at any time**, also while another one waits for the socket to
-become writable. That is all there is to concurrent sending and receiving.
+*Out.* `_push` moves ciphertext from the engine to the kernel as far as that goes without waiting; what a
+short send left over is kept in `_unsent` and is always first. `_push` is synchronous and takes from one
+queue, so **any task may call it at any time**, also while another one waits for the socket to become
+writable. That is all there is to concurrent sending and receiving.
 
 *The hard case* is a read that wants to write: a request for a client certificate arrives, and an answer is
 due, while the kernel's buffer is full. (A key update is easier, as OpenSSL answers it with the next send.) If
-a sender is at work it carries the answer too, for it goes on until `_outgoing` is empty. If none is, the
-receiver
+a sender is at work it carries the answer too, for it goes on until nothing waits. If none is, the receiver
 must wait for both directions: the peer may wait for our answer before it sends, or for us to read before it
 reads. Only then is a task started, in a nursery (`_wait_readable_and_flush`). Who waits for writability holds
 `_write_lock`, for Trio lets only one task wait for that.
 
-*Session tickets.* OpenSSL's server writes them when the TLS 1.3 handshake ends, though the client may never
-read. They are held back until there is something else to send (`_held`), which also saves a packet.
-
-*The end.* A closure alert is the regular end. End of file without it sets `truncated`, wherever it comes,
-since all whole records before it have been decrypted. We send the alert when we close, unless our stream was
-cut in the middle: a peer that got the alert would take what it has for complete.
-
-The file is longer than most, for receiving, sending and the end all work on the same two queues; apart, each
-would need the others' private parts.
+*The end.* We send the closure alert when we close, unless our stream was cut in the middle: a peer that got
+the alert would take what it has for complete.
 """
 
 from __future__ import annotations
@@ -45,27 +30,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable
-from typing import ClassVar, Final, NoReturn, Self
+from typing import ClassVar, Final, Self
 
 import trio
 from trio.lowlevel import wait_readable, wait_writable
 
 from ._socket import SocketBase
+from ._tls_engine import MAX_WAITING_BYTES, SLICE_BYTES, STALE_READS, TLSEngine
 from ._transport import RECEIVE_BYTES, Address
-
-#: How much is encrypted at a time, in bytes: four records of the largest size (RFC 8446 section 5.1). More
-#: would only hold more ciphertext beside the caller's bytes.
-_SLICE_BYTES: Final = 65536
-
-#: How much ciphertext may wait while we receive, in bytes. Above our own slice (with what its records add)
-#: there are only answers of the protocol, of 50 bytes to some KiB; a peer that makes us pile up more does not
-#: read on purpose.
-_MAX_WAITING_BYTES: Final = 4 * _SLICE_BYTES
-
-#: How often `is_stale` reads. A new connection has some session tickets, which one read takes; the second
-#: finds nothing. Whoever sends faster than we look is not idle.
-_STALE_READS: Final = 4
 
 _EMPTY: Final = memoryview(b"")
 
@@ -76,20 +48,7 @@ class TLSTransport(SocketBase):
     Renegotiation (TLS 1.2) that the peer starts is followed while we only receive; a send meanwhile fails.
     """
 
-    __slots__ = (
-        "_broken",
-        "_carrying",
-        "_decode",
-        "_encode",
-        "_ended",
-        "_held",
-        "_incoming",
-        "_outgoing",
-        "_ssl",
-        "_stored",
-        "_unsent",
-        "_write_lock",
-    )
+    __slots__ = ("_carrying", "_engine", "_unsent", "_write_lock")
 
     kind: ClassVar[str] = "tls"
 
@@ -102,31 +61,13 @@ class TLSTransport(SocketBase):
         peername: Address | bytes = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        if context.check_hostname and not server_side and not server_hostname:
-            # `wrap_bio`, unlike `wrap_socket`, would take this, and then verify no name at all.
-            raise ValueError("the context checks host names, so server_hostname must be given")
         # First of all, since this raises when the arguments are wrong, and the socket is then still the
         # caller's.
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl: ssl.SSLObject = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            session=session,
-        )
+        self._engine = TLSEngine(context, server_side, server_hostname, session)
         super().__init__(sock, peername)
-        self.tls = self._ssl
-        self._decode: Callable[[int], bytes] = self._ssl.read
-        self._encode: Callable[[bytes | bytearray | memoryview], int] = self._ssl.write
+        self._engine.peername = self.peername
+        self.tls = self._engine.tls
         self._unsent: memoryview = _EMPTY
-        self._held: int = 0
-        # Plaintext that arrived with the handshake, or was found by `is_stale`.
-        self._stored: bytes = b""
-        # True after a closure alert or end of file; else what broke the protocol.
-        self._ended: bool | ssl.SSLError = False
-        self._broken: bool = False  # nothing may be sent any more
         self._carrying: bool = False  # a task is in `_carry` and sends all there is, the answers too
         self._write_lock = trio.StrictFIFOLock()
 
@@ -181,18 +122,16 @@ class TLSTransport(SocketBase):
 
     async def _shake_hands(self) -> None:
         """Run the handshake to its end."""
+        engine = self._engine
         done = False
         while not done:
             try:
-                self._ssl.do_handshake()
-                done = True
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as exc:
-                self._break(exc, "TLS handshake failed")
-            if done and self._ssl.server_side and self._ssl.version() == "TLSv1.3":
-                self._held = self._outgoing.pending
-                break
+                done = engine.shake_hands()
+            except trio.BrokenResourceError:
+                self._give_up()
+                raise
+            if engine.held:
+                break  # nothing else waits
             while not self._push():
                 await wait_writable(self._fd)
             if not done:
@@ -201,27 +140,25 @@ class TLSTransport(SocketBase):
                     data = self._receive_ciphertext()
                     if not data:
                         raise trio.BrokenResourceError(
-                            f"{self.peername!r} closed the connection in the TLS handshake"
+                            f"{engine.peer()} closed the connection in the TLS handshake"
                         )
-                    self._incoming.write(data)
-        # The client's first bytes may have come together with the end of its handshake, without waiting for
-        # ours.
-        if self._incoming.pending:
-            with contextlib.suppress(trio.BrokenResourceError):  # told by the first receive
-                self._stored = self._decrypt() or b""
+                    engine.incoming.write(data)
+        if engine.failure is not None:
+            self._give_up()  # told by the first receive
 
     # Receiving
 
     async def receive(self) -> bytes:
         """See `Transport.receive`."""
+        engine = self._engine
         while True:
             if self.closed:
                 raise trio.ClosedResourceError("this connection was closed by our side")
-            if self._stored or self._ended:
+            if engine.stored or engine.ended:
                 # The checkpoint comes before the taking, so that a cancelled call has taken nothing.
                 await trio.lowlevel.checkpoint()
-                if self._stored or self._ended:
-                    return self._take_stored()
+                if engine.stored or engine.ended:
+                    return engine.take()
                 continue
             if self._unsent and not self._carrying:
                 await self._wait_readable_and_flush()
@@ -232,27 +169,29 @@ class TLSTransport(SocketBase):
             except BlockingIOError:
                 continue
             if plaintext is not None:
-                return plaintext if len(plaintext) <= RECEIVE_BYTES else self._in_part(plaintext)
+                return plaintext if len(plaintext) <= RECEIVE_BYTES else engine.in_part(plaintext)
 
     def receive_nowait(self) -> bytes | None:
         """See `Transport.receive_nowait`."""
         if self.closed:
             raise trio.ClosedResourceError("this connection was closed by our side")
-        if self._stored or self._ended:
-            return self._take_stored()
+        engine = self._engine
+        if engine.stored or engine.ended:
+            return engine.take()
         while True:
             try:
                 plaintext = self._feed(self._receive_ciphertext())
             except BlockingIOError:
                 return None
             if plaintext is not None:
-                return self._in_part(plaintext)
+                return engine.in_part(plaintext)
 
     def is_stale(self) -> bool:
         """See `Transport.is_stale`."""
-        if self._stored or self._ended or self.closed:
+        engine = self._engine
+        if engine.stored or engine.ended or self.closed:
             return True
-        for _ in range(_STALE_READS):
+        for _ in range(STALE_READS):
             try:
                 plaintext = self._feed(self._receive_ciphertext())
             except BlockingIOError:
@@ -260,28 +199,9 @@ class TLSTransport(SocketBase):
             except trio.BrokenResourceError:
                 return True
             if plaintext is not None:
-                self._stored = plaintext
+                engine.stored = plaintext
                 return True
         return True
-
-    def _take_stored(self) -> bytes:
-        """Return what needs no reading: bytes found earlier, then the end or error that came after them."""
-        if self._stored:
-            stored, self._stored = self._stored, b""
-            return self._in_part(stored)
-        if isinstance(self._ended, ssl.SSLError):
-            raise trio.BrokenResourceError(
-                f"TLS with {self.peername!r} failed: {self._ended}"
-            ) from self._ended
-        return b""
-
-    def _in_part(self, plaintext: bytes) -> bytes:
-        """Return as much as one receive may; the rest is stored."""
-        # One receive's ciphertext may complete a record of which OpenSSL had taken in a part before.
-        if len(plaintext) > RECEIVE_BYTES:
-            self._stored = plaintext[RECEIVE_BYTES:]
-            return plaintext[:RECEIVE_BYTES]
-        return plaintext
 
     def _receive_ciphertext(self) -> bytes:
         """Return what the kernel has, b"" at end of file; raise `BlockingIOError` when there is nothing."""
@@ -305,57 +225,31 @@ class TLSTransport(SocketBase):
         Raises:
           trio.BrokenResourceError: the peer broke the protocol.
         """
+        engine = self._engine
         if not ciphertext:
-            self._ended = self.truncated = True
+            engine.ended = self.truncated = True
             return b""
-        self._incoming.write(ciphertext)
-        plaintext = self._decrypt()
-        if self._outgoing.pending > self._held:
+        plaintext = engine.decrypt(ciphertext)
+        if engine.failure is not None:
+            self._give_up()
+            if not plaintext:
+                engine.raise_failure()
+        elif engine.outgoing.pending > engine.held:
             self._answer()
         return plaintext
 
-    def _decrypt(self) -> bytes | None:
-        """Decrypt all whole records. Returns and raises as `_feed`."""
-        chunks: list[bytes] = []
-        while True:
-            try:
-                chunk = self._decode(RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLZeroReturnError:
-                chunk = b""  # The closure alert, when we have sent ours already.
-            except ssl.SSLError as exc:
-                if not chunks:
-                    self._break(exc, "TLS failed")
-                # What came before the error is sound, and goes first; the next call meets the error.
-                self._note_failure(exc)
-                break
-            if not chunk:
-                self._ended = True
-                break
-            if not self._incoming.pending:
-                # OpenSSL takes one record at a time out of the BIO, so there is none left; asking it again,
-                # to be told so by an exception, would cost more than a small record.
-                if not chunks:
-                    return chunk
-                chunks.append(chunk)
-                break
-            chunks.append(chunk)
-        if chunks:
-            return b"".join(chunks)
-        return b"" if self._ended else None
-
     def _answer(self) -> None:
         """Send what the protocol answers to something received, as far as it goes without waiting."""
-        if self._broken:
-            self._outgoing.read()
+        engine = self._engine
+        if engine.broken:
+            engine.outgoing.read()
             return
         # A failure to send does not spoil what was received; the next send, or the end of the stream, tells.
         with contextlib.suppress(trio.BrokenResourceError):
             self._push()
-        if self._outgoing.pending + len(self._unsent) > _MAX_WAITING_BYTES:
-            self._broken = self._barred = True
-            raise trio.BrokenResourceError(f"{self.peername!r} asks for TLS answers but does not read them")
+        if engine.outgoing.pending + len(self._unsent) > MAX_WAITING_BYTES:
+            engine.broken = self._barred = True
+            raise trio.BrokenResourceError(f"{engine.peer()} asks for TLS answers but does not read them")
 
     async def _wait_readable_and_flush(self) -> None:
         """Wait for readability, and meanwhile send the answers that the kernel has not taken yet."""
@@ -389,7 +283,11 @@ class TLSTransport(SocketBase):
         if not data:
             return True
         length = len(data)
-        done = self._encrypt(data if length <= _SLICE_BYTES else memoryview(data)[:_SLICE_BYTES])
+        try:
+            done = self._engine.encrypt(data if length <= SLICE_BYTES else memoryview(data)[:SLICE_BYTES])
+        except trio.BrokenResourceError:
+            self._stop_sending()
+            raise
         if self._push() and done == length:
             return True
         self._keep(memoryview(data)[done:])
@@ -404,8 +302,7 @@ class TLSTransport(SocketBase):
             await self._carry(rest)
 
     def _unsent_here(self) -> int:
-        # Session tickets that are held back were not handed over by anybody.
-        return super()._unsent_here() + len(self._unsent) + self._outgoing.pending - self._held
+        return super()._unsent_here() + len(self._unsent) + self._engine.due()
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `Transport.wait_send_all_might_not_block`."""
@@ -427,17 +324,14 @@ class TLSTransport(SocketBase):
             return
         self._check_sendable()
         self._eof_sent = self._barred = True
-        self._encrypt_closure_alert()
+        self._engine.encrypt_closure_alert()
         if not self._push():
             await self._carry(_EMPTY)
         self._shutdown_sending()
 
     def _check_sendable(self) -> None:
         super()._check_sendable()
-        if self._broken:
-            raise trio.BrokenResourceError(
-                "nothing more can be sent on this TLS connection: it failed, or an earlier send was cancelled"
-            )
+        self._engine.check_unbroken()
 
     async def _carry(self, rest: memoryview) -> None:
         """Send what `_push` left, and then `rest`."""
@@ -445,16 +339,16 @@ class TLSTransport(SocketBase):
         self._carrying = True
         try:
             async with self._write_lock:
-                while not (pushed := self._push()) or rest or self._broken:
-                    if self._broken:
+                while not (pushed := self._push()) or rest or self._engine.broken:
+                    if self._engine.broken:
                         # A receiver met a failure meanwhile, and what waited was thrown away.
                         raise trio.BrokenResourceError(
-                            f"TLS with {self.peername!r} failed while we were sending"
+                            f"TLS with {self._engine.peer()} failed while we were sending"
                         )
                     # Also when all was pushed: it is the checkpoint between two slices.
                     await wait_writable(self._fd)
                     if pushed:
-                        self._rest = rest = rest[self._encrypt(rest[:_SLICE_BYTES]) :]
+                        self._rest = rest = rest[self._engine.encrypt(rest[:SLICE_BYTES]) :]
         except BaseException:
             # Cancelled, closed or broken: a record may be half out, or a half of the caller's message.
             self._stop_sending()
@@ -465,26 +359,7 @@ class TLSTransport(SocketBase):
 
     def _vacate(self) -> None:
         super()._vacate()
-        self._barred = self._barred or self._broken
-
-    def _encrypt(self, data: bytes | bytearray | memoryview) -> int:
-        """Encrypt into `_outgoing`; return how many bytes of `data` that took."""
-        try:
-            return self._encode(data)
-        except ssl.SSLWantReadError as exc:
-            self._stop_sending()
-            raise trio.BrokenResourceError(
-                f"{self.peername!r} started a TLS renegotiation while we were sending, which is not supported"
-            ) from exc
-        except ssl.SSLError as exc:
-            self._break(exc, "TLS failed")
-
-    def _encrypt_closure_alert(self) -> None:
-        """Put the closure alert into `_outgoing`."""
-        # Python's shutdown is OpenSSL's, called twice. The second call looks for the peer's alert, and would
-        # fail for good at application data. Invariant: no whole record waits in the BIO, so it finds nothing.
-        with contextlib.suppress(OSError):
-            self._ssl.unwrap()
+        self._barred = self._barred or self._engine.broken
 
     def _push(self) -> bool:
         """Give the kernel what it takes now of the ciphertext that waits, the oldest first.
@@ -495,9 +370,11 @@ class TLSTransport(SocketBase):
         Raises:
           trio.BrokenResourceError, trio.ClosedResourceError: nothing can be sent any more.
         """
-        self._held = 0
+        engine = self._engine
+        engine.held = 0
+        outgoing = engine.outgoing
         while True:
-            unsent: bytes | memoryview = self._unsent or self._outgoing.read()
+            unsent: bytes | memoryview = self._unsent or outgoing.read()
             if not unsent:
                 return True
             try:
@@ -512,35 +389,29 @@ class TLSTransport(SocketBase):
                 self._unsent = memoryview(unsent)[sent:]
                 return False
             self._unsent = _EMPTY
-            if not self._outgoing.pending:
+            if not outgoing.pending:
                 return True
 
     # The end
 
-    def _break(self, exc: ssl.SSLError, what: str) -> NoReturn:
-        """Note that the protocol failed, and raise `trio.BrokenResourceError` from `exc`."""
-        self._note_failure(exc)
-        raise trio.BrokenResourceError(f"{what} with {self.peername!r}: {exc}") from exc
-
-    def _note_failure(self, exc: ssl.SSLError) -> None:
-        """Remember that the protocol failed, and try to send the alert that OpenSSL has prepared."""
-        self._ended = exc
-        if not self._broken:
+    def _give_up(self) -> None:
+        """Give up sending, for the protocol failed; try to send the alert that OpenSSL has prepared."""
+        if not self._engine.broken:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 self._push()
         self._stop_sending()
 
     def _stop_sending(self) -> None:
         """Give up the sending direction, with all that waits."""
-        self._broken = self._barred = True
+        self._engine.broken = self._barred = True
         self._unsent = _EMPTY
 
     def close(self) -> None:
         """See `Transport.close`."""
         if self.closed:
             return
-        if not (self._broken or self._sending or self._rest is not None or self._eof_sent):
-            self._encrypt_closure_alert()
+        if not (self._engine.broken or self._sending or self._rest is not None or self._eof_sent):
+            self._engine.encrypt_closure_alert()
             with contextlib.suppress(OSError):
-                self._send(bytes(self._unsent) + self._outgoing.read())
+                self._send(bytes(self._unsent) + self._engine.outgoing.read())
         self._close_socket()

@@ -3,12 +3,11 @@
 Theory of operation
 ===================
 
-The same SSL object on memory BIOs as in `_tls`, but what carries its ciphertext is another `Transport`. That
-may be one that waits for nothing it need not (TLS in the TLS of an https proxy), or a `StreamTransport`, with
-which every byte sent is an await. Both are driven by `Transport.begin_send` and `Transport.finish_send`.
+The same `TLSEngine` as over a socket, but what carries its ciphertext is another `Transport`. That may be one
+that waits for nothing it need not (TLS in the TLS of an https proxy), or a `StreamTransport`, with which
+every byte sent is an await. Both are driven by `Transport.begin_send` and `Transport.finish_send`.
 
-*Out.* Ciphertext leaves the SSL object in the order in which it must reach the peer, into `_outgoing`.
-`_push` is synchronous: it gives the inner transport what waits, and notes in `_owed` that the inner
+*Out.* `_push` is synchronous: it gives the inner transport what waits, and notes in `_owed` that the inner
 `finish_send` is due. `_settle` pays that, under `_write_lock`, until nothing waits any more; so whoever is in
 it carries what others have added meanwhile. What of a record is given to the inner transport cannot be taken
 back: a cancelled `_settle` ends our sending direction.
@@ -19,14 +18,8 @@ receiver sends it and meanwhile reads ahead within a bound, since the peer may w
 (`_answer_while_reading`). It returns when the answer was taken, for there is no task that could go on with
 it.
 
-*Session tickets* that our own side, as a server, writes are held back until there is something else to send
-(`_held`), since the client may not read yet.
-
-*The end.* As in `_tls`: a closure alert is the regular end, and any other sets `truncated`. Closing makes one
-attempt at our own alert. Over a foreign stream that attempt is an await, so it is made by `aclose` and has a
-short time limit; `close` only marks.
-
-The file is long for the same reason as `_tls`: both directions and the end work on the same queues.
+*The end.* Closing makes one attempt at our closure alert. Over a foreign stream that attempt is an await, so
+it is made by `aclose` and has a short time limit; `close` only marks.
 """
 
 from __future__ import annotations
@@ -38,91 +31,13 @@ from typing import ClassVar, Final
 
 import trio
 
-from ._socket import SocketTransport
 from ._stream import StreamTransport
-from ._tls import TLSTransport
-from ._transport import RECEIVE_BYTES, Transport
-
-#: How much is encrypted at a time, in bytes: four records of the largest size (RFC 8446 §5.1).
-_SLICE_BYTES: Final = 65536
-
-#: How much plaintext is read ahead, and how much ciphertext may wait, while an answer of the protocol cannot
-#: be sent, in bytes. Arbitrary; an answer has 50 bytes to some KiB.
-_MAX_WAITING_BYTES: Final = 4 * _SLICE_BYTES
-
-#: How often `is_stale` reads. A new connection has some session tickets, which one read takes. Whoever sends
-#: faster than we look is not idle.
-_STALE_READS: Final = 4
+from ._tls_engine import MAX_WAITING_BYTES, SLICE_BYTES, STALE_READS, TLSEngine
+from ._transport import Transport
 
 #: How long a foreign stream may take to accept a last alert, in seconds. One whose buffer has room needs no
 #: time at all, and nobody should wait for a peer that does not read. Arbitrary.
 _ALERT_SECONDS: Final = 0.1
-
-
-async def tls_over(
-    stream: trio.abc.Stream | Transport,
-    context: ssl.SSLContext,
-    *,
-    server_side: bool = False,
-    server_hostname: str | None = None,
-    leftover: bytes = b"",
-    session: ssl.SSLSession | None = None,
-) -> Transport:
-    """Make a TLS connection over anything that carries bytes.
-
-    The stream is ours from the call on: whatever is raised, it has been closed. A `trio.SocketStream` or
-    `SocketTransport` gives up its socket to a `TLSTransport`, which is faster, unless there are `leftover`
-    bytes.
-
-    Args:
-      stream: connected; nothing of the TLS stream may have been read from it but `leftover`.
-      context: versions, certificates and protocols (ALPN) to offer.
-      server_side: our role.
-      server_hostname: client only: the name or IP address to ask for (SNI) and to verify.
-      leftover: bytes of the TLS stream that were received already, any length.
-      session: client only: one to resume, of an earlier connection with the same context. The peer's
-        certificate is then not verified again.
-
-    Returns:
-      The transport, ready for use. Its `truncated` can be trusted: a peer that ends without a closure alert
-      sets it (RFC 9112 §9.8).
-
-    Raises:
-      trio.BrokenResourceError: the connection broke, or the peers did not agree. If TLS was the reason, its
-        cause is the `ssl.SSLError`; `ssl.SSLCertVerificationError` when we did not trust the peer's
-        certificate.
-      ValueError: `server_hostname` does not fit the context; the fault of the calling program.
-
-    Cancellation: the stream is closed, without an alert.
-    """
-    if not leftover:
-        sock = (
-            stream.socket
-            if isinstance(stream, trio.SocketStream)
-            else stream.detach()
-            if isinstance(stream, SocketTransport)
-            else None
-        )
-        if sock is not None:
-            return await TLSTransport.handshake(
-                sock, context, server_side=server_side, server_hostname=server_hostname, session=session
-            )
-    if isinstance(stream, Transport):
-        inner = stream
-    elif isinstance(stream, trio.SocketStream):
-        inner = SocketTransport(stream.socket)
-    else:
-        inner = StreamTransport(stream)
-    try:
-        transport = TLSOverTransport(inner, context, server_side, server_hostname, leftover, session)
-        await transport._shake_hands()
-    except BaseException:
-        # First a regular close, where that is possible: the alert that says why may be on its way to the
-        # peer, and an abort would overtake it.
-        inner.close()
-        await inner.aclose_forcefully()
-        raise
-    return transport
 
 
 class TLSOverTransport(Transport):
@@ -138,20 +53,14 @@ class TLSOverTransport(Transport):
 
     __slots__ = (
         "_aborted",
-        "_broken",
-        "_ended",
+        "_engine",
         "_eof_sent",
         "_foreign",
-        "_held",
-        "_incoming",
         "_inner",
-        "_outgoing",
         "_owed",
         "_receiving",
         "_rest",
         "_sending",
-        "_ssl",
-        "_stored",
         "_write_lock",
     )
 
@@ -166,69 +75,46 @@ class TLSOverTransport(Transport):
         leftover: bytes,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        if context.check_hostname and not server_side and not server_hostname:
-            # `wrap_bio`, unlike `wrap_socket`, would take this, and then verify no name at all.
-            raise ValueError("the context checks host names, so server_hostname must be given")
         super().__init__()
+        self._engine = TLSEngine(context, server_side, server_hostname, session, leftover)
+        self._engine.peername = inner.peername
+        self.tls = self._engine.tls
         self._inner: Transport = inner
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl: ssl.SSLObject = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            session=session,
-        )
-        self._incoming.write(leftover)
-        self.tls = self._ssl
         self.peername, self.sockname = inner.peername, inner.sockname
         #: Somewhere beneath is a stream that can do nothing without waiting.
         self._foreign: bool = isinstance(inner, StreamTransport) or (
             isinstance(inner, TLSOverTransport) and inner._foreign
         )
-        self._stored: bytes = b""  # plaintext that nobody has asked for yet
-        self._ended: bool | ssl.SSLError = False  # True: alert or end of file; else what broke the protocol
         self._receiving: bool = False
-        self._held: int = 0
         self._rest: memoryview | None = None  # None when `finish_send` is not due
         self._sending: bool = False  # a task waits in order to send
         self._owed: bool = False  # the inner `finish_send` is due
-        self._broken: bool = False  # nothing may be sent any more
         self._eof_sent: bool = False
         self._aborted: bool = False
         self._write_lock = trio.StrictFIFOLock()
 
     async def _shake_hands(self) -> None:
         """Run the handshake to its end."""
+        engine = self._engine
         done = False
         while not done:
             try:
-                self._ssl.do_handshake()
-                done = True
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLError as exc:
+                done = engine.shake_hands()
+            except trio.BrokenResourceError:
                 await self._settle_soon()
-                raise trio.BrokenResourceError(f"TLS handshake failed with {self._peer()}: {exc}") from exc
-            if done and self._ssl.server_side and self._ssl.version() == "TLSv1.3":
-                self._held = self._outgoing.pending
-                break
+                raise
+            if engine.held:
+                break  # nothing else waits
             await self._settle()
             if not done:
                 data = await self._inner.receive()
                 if not data:
                     raise trio.BrokenResourceError(
-                        f"{self._peer()} closed the connection in the TLS handshake"
+                        f"{engine.peer()} closed the connection in the TLS handshake"
                     )
-                self._incoming.write(data)
-        if self._incoming.pending:
-            with contextlib.suppress(trio.BrokenResourceError):  # told by the first receive
-                self._stored = self._decrypt() or b""
-
-    def _peer(self) -> str:
-        """Return how an error's text names the peer."""
-        return "the peer" if self.peername is None else repr(self.peername)
+                engine.incoming.write(data)
+        if engine.failure is not None:
+            self._give_up()  # told by the first receive
 
     # Receiving
 
@@ -237,39 +123,42 @@ class TLSOverTransport(Transport):
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this connection")
         self._receiving = True
+        engine = self._engine
         try:
             while True:
                 self._check_open()
-                if self._stored or self._ended:
+                if engine.stored or engine.ended:
                     # The checkpoint comes before the taking, so that a cancelled call has taken nothing.
                     await trio.lowlevel.checkpoint()
                     self._check_open()
-                    return self._take_stored()
+                    return engine.take()
                 if self._owes() and not self._sending:
                     await self._answer_while_reading()
                     continue
                 plaintext = self._feed(await self._inner.receive())
                 if plaintext is not None:
-                    return self._in_part(plaintext)
+                    return engine.in_part(plaintext)
         finally:
             self._receiving = False
 
     def receive_nowait(self) -> bytes | None:
         """See `Transport.receive_nowait`."""
         self._check_open()
-        if self._stored or self._ended:
-            return self._take_stored()
+        engine = self._engine
+        if engine.stored or engine.ended:
+            return engine.take()
         while (ciphertext := self._inner.receive_nowait()) is not None:
             plaintext = self._feed(ciphertext)
             if plaintext is not None:
-                return self._in_part(plaintext)
+                return engine.in_part(plaintext)
         return None
 
     def is_stale(self) -> bool:
         """See `Transport.is_stale`."""
-        if self._stored or self._ended or self.closed:
+        engine = self._engine
+        if engine.stored or engine.ended or self.closed:
             return True
-        for _ in range(_STALE_READS):
+        for _ in range(STALE_READS):
             try:
                 ciphertext = self._inner.receive_nowait()
                 if ciphertext is None:
@@ -278,7 +167,7 @@ class TLSOverTransport(Transport):
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return True
             if plaintext is not None:
-                self._stored = plaintext
+                engine.stored = plaintext
                 return True
         return True
 
@@ -286,23 +175,6 @@ class TLSOverTransport(Transport):
         """Raise `trio.ClosedResourceError` when we have closed."""
         if self.closed:
             raise trio.ClosedResourceError("this connection was closed by our side")
-
-    def _take_stored(self) -> bytes:
-        """Return what needs no reading: bytes found earlier, then the end or error that came after them."""
-        if self._stored:
-            stored, self._stored = self._stored, b""
-            return self._in_part(stored)
-        if isinstance(self._ended, ssl.SSLError):
-            raise trio.BrokenResourceError(f"TLS with {self._peer()} failed: {self._ended}") from self._ended
-        return b""
-
-    def _in_part(self, plaintext: bytes) -> bytes:
-        """Return as much as one receive may; the rest is stored."""
-        # One receive's ciphertext may complete a record of which OpenSSL had taken in a part before.
-        if len(plaintext) > RECEIVE_BYTES:
-            self._stored = plaintext[RECEIVE_BYTES:]
-            return plaintext[:RECEIVE_BYTES]
-        return plaintext
 
     def _feed(self, ciphertext: bytes) -> bytes | None:
         """Decrypt what was received, and begin to send what the protocol answers.
@@ -313,66 +185,49 @@ class TLSOverTransport(Transport):
         Raises:
           trio.BrokenResourceError: the peer broke the protocol.
         """
+        engine = self._engine
         if not ciphertext:
-            self._ended = self.truncated = True
+            engine.ended = self.truncated = True
             return b""
-        self._incoming.write(ciphertext)
-        plaintext = self._decrypt()
-        if self._outgoing.pending > self._held:
-            if self._ssl.server_side and self._ssl.version() == "TLSv1.3":
-                self._held = self._outgoing.pending  # more session tickets: a server answers nothing else
+        plaintext = engine.decrypt(ciphertext)
+        if engine.failure is not None:
+            self._give_up()
+            if not plaintext:
+                engine.raise_failure()
+        elif engine.outgoing.pending > engine.held:
+            if engine.writes_tickets():
+                engine.held = engine.outgoing.pending
             else:
                 self._answer()
         return plaintext
 
-    def _decrypt(self) -> bytes | None:
-        """Decrypt all whole records. Returns and raises as `_feed`."""
-        chunks: list[bytes] = []
-        while not self._ended:
-            try:
-                chunk = self._ssl.read(RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLZeroReturnError:
-                chunk = b""  # The closure alert, when we have sent ours already.
-            except ssl.SSLError as exc:
-                self._note_failure(exc)
-                if chunks:
-                    break  # What came before the error is sound, and goes first; the next call meets it.
-                raise trio.BrokenResourceError(f"TLS with {self._peer()} failed: {exc}") from exc
-            if chunk:
-                chunks.append(chunk)
-            else:
-                self._ended = True
-        if chunks:
-            return b"".join(chunks)
-        return b"" if self._ended else None
-
     def _owes(self) -> bool:
         """Whether something waits to be sent that nobody has handed over, or its sender has left."""
-        return not self._broken and (self._owed or self._outgoing.pending > self._held)
+        return not self._engine.broken and (self._owed or self._engine.due() > 0)
 
     def _answer(self) -> None:
         """Send what the protocol answers to something received, as far as it goes without waiting."""
-        if self._broken:
-            self._outgoing.read()
+        engine = self._engine
+        if engine.broken:
+            engine.outgoing.read()
             return
         if not self._write_lock.locked():  # else whoever holds it sends this too
             # A failure to send does not spoil what was received; the next send, or the end, tells.
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 self._push()
-        if self._outgoing.pending > _MAX_WAITING_BYTES:
-            self._broken = True
-            raise trio.BrokenResourceError(f"{self._peer()} asks for TLS answers but does not read them")
+        if engine.outgoing.pending > MAX_WAITING_BYTES:
+            engine.broken = True
+            raise trio.BrokenResourceError(f"{engine.peer()} asks for TLS answers but does not read them")
 
     async def _answer_while_reading(self) -> None:
         """Send the answers that wait; meanwhile receive, lest the peer waits for that."""
+        engine = self._engine
         failures: list[Exception] = []
 
         async def read_ahead() -> None:
             try:
-                while not self._ended and len(self._stored) < _MAX_WAITING_BYTES:
-                    self._stored += self._feed(await self._inner.receive()) or b""
+                while not engine.ended and len(engine.stored) < MAX_WAITING_BYTES:
+                    engine.stored += self._feed(await self._inner.receive()) or b""
             except Exception as exc:  # noqa: BLE001  # raised below, for the nursery would wrap it in a group
                 failures.append(exc)
                 nursery.cancel_scope.cancel()
@@ -382,7 +237,7 @@ class TLSOverTransport(Transport):
             try:
                 await self._settle()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # `_broken` is set, which the next send tells
+                pass  # `broken` is set, which the next send tells
             except Exception as exc:  # noqa: BLE001  # as above
                 failures.append(exc)
             nursery.cancel_scope.cancel()
@@ -397,7 +252,7 @@ class TLSOverTransport(Transport):
         if not data:
             return True
         view = memoryview(data)
-        done = self._encrypt(view[:_SLICE_BYTES])
+        done = self._engine.encrypt(view[:SLICE_BYTES])
         if self._push() and done == len(view):
             return True
         self._rest = view[done:]
@@ -414,11 +269,11 @@ class TLSOverTransport(Transport):
         try:
             await self._settle()
             while rest:
-                self._check_unbroken()
-                self._rest = rest = rest[self._encrypt(rest[:_SLICE_BYTES]) :]
+                self._engine.check_unbroken()
+                self._rest = rest = rest[self._engine.encrypt(rest[:SLICE_BYTES]) :]
                 await self._settle()
         except BaseException:
-            self._broken = True  # a record may be half out, or a half of the caller's message
+            self._engine.broken = True  # a record may be half out, or a half of the caller's message
             raise
         finally:
             self._sending = False
@@ -428,8 +283,7 @@ class TLSOverTransport(Transport):
         """See `Transport.unsent`."""
         if self.closed:
             return 0
-        # Session tickets that are held back were not handed over by anybody.
-        return self._inner.unsent() + self._outgoing.pending - self._held + len(self._rest or b"")
+        return self._inner.unsent() + self._engine.due() + len(self._rest or b"")
 
     async def wait_send_all_might_not_block(self) -> None:
         """See `Transport.wait_send_all_might_not_block`."""
@@ -456,7 +310,7 @@ class TLSOverTransport(Transport):
         self._check_sendable()
         self._eof_sent = self._sending = True
         try:
-            self._encrypt_closure_alert()
+            self._engine.encrypt_closure_alert()
             await self._settle()
             if self._inner.can_half_close:
                 await self._inner.send_eof()
@@ -472,27 +326,7 @@ class TLSOverTransport(Transport):
             raise trio.BusyResourceError("an earlier send on this connection has yet to be finished")
         if self._eof_sent:
             raise trio.ClosedResourceError("our side has ended the sending direction of this connection")
-        self._check_unbroken()
-
-    def _check_unbroken(self) -> None:
-        """Raise `trio.BrokenResourceError` when nothing can be sent any more."""
-        if self._broken:
-            raise trio.BrokenResourceError(
-                "nothing more can be sent on this TLS connection: it failed, or an earlier send was cancelled"
-            )
-
-    def _encrypt(self, data: memoryview) -> int:
-        """Encrypt into `_outgoing`; return how many bytes of `data` that took."""
-        try:
-            return self._ssl.write(data)
-        except ssl.SSLWantReadError as exc:
-            self._broken = True
-            raise trio.BrokenResourceError(
-                f"{self._peer()} started a TLS renegotiation while we were sending, which is not supported"
-            ) from exc
-        except ssl.SSLError as exc:
-            self._note_failure(exc)
-            raise trio.BrokenResourceError(f"TLS with {self._peer()} failed: {exc}") from exc
+        self._engine.check_unbroken()
 
     def _push(self) -> bool:
         """Give the inner transport what waits, as long as it has finished what it got before.
@@ -503,27 +337,28 @@ class TLSOverTransport(Transport):
         Raises:
           trio.BrokenResourceError, trio.ClosedResourceError: nothing can be sent any more.
         """
-        self._held = 0
+        engine = self._engine
+        engine.held = 0
         while not self._owed:
-            ciphertext = self._outgoing.read()
+            ciphertext = engine.outgoing.read()
             if not ciphertext:
                 return True
             try:
                 self._owed = not self._inner.begin_send(ciphertext)
             except BaseException:
-                self._broken = True
+                engine.broken = True
                 raise
         return False
 
     async def _settle(self) -> None:
-        """Send all that waits. Always a checkpoint; when it fails or is cancelled, `_broken` is set."""
+        """Send all that waits. Always a checkpoint; when it fails or is cancelled, `broken` is set."""
         async with self._write_lock:
             try:
                 while not self._push():
                     await self._inner.finish_send()
                     self._owed = False
             except BaseException:
-                self._broken = True
+                self._engine.broken = True
                 raise
 
     async def _settle_soon(self) -> None:
@@ -536,20 +371,12 @@ class TLSOverTransport(Transport):
 
     # The end
 
-    def _note_failure(self, exc: ssl.SSLError) -> None:
-        """Remember that the protocol failed, and try to send the alert that OpenSSL has prepared."""
-        self._ended = exc
-        if not self._broken and not self._write_lock.locked():
+    def _give_up(self) -> None:
+        """Give up sending, for the protocol failed; try to send the alert that OpenSSL has prepared."""
+        if not self._engine.broken and not self._write_lock.locked():
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 self._push()
-        self._broken = True
-
-    def _encrypt_closure_alert(self) -> None:
-        """Put the closure alert into `_outgoing`."""
-        # Python's shutdown is OpenSSL's, called twice; the second looks for the peer's alert, and finds
-        # nothing, for no whole record ever waits in the BIO.
-        with contextlib.suppress(OSError):
-            self._ssl.unwrap()
+        self._engine.broken = True
 
     def abort(self) -> None:
         """See `Transport.abort`."""
@@ -563,13 +390,13 @@ class TLSOverTransport(Transport):
         if self.closed:
             return
         self.closed = True
-        in_midst = self._broken or self._sending or self._rest is not None or self._write_lock.locked()
+        in_midst = self._engine.broken or self._sending or self._rest is not None or self._write_lock.locked()
         self._rest = None
         if not in_midst and not self._eof_sent:
-            self._encrypt_closure_alert()
+            self._engine.encrypt_closure_alert()
         if in_midst:
             # Half a message is out. The peer must not see an alert after it, also not from `aclose`.
-            self._broken = True
+            self._engine.broken = True
         if self._foreign:
             return  # `aclose` sends the alert, and closes
         if not in_midst:

@@ -177,9 +177,7 @@ class Headers(Sequence[Pair]):
         headers.items = self.items + other.items
         headers.block = block + more
         headers.facts = self.facts if other.facts is NO_FACTS else other.facts
-        headers.content_length = (
-            self.content_length if other.content_length is None else other.content_length
-        )
+        headers.content_length = self.content_length if other.content_length is None else other.content_length
         headers.lines = headers.joined = None
         return headers
 
