@@ -21,7 +21,7 @@ import trio_http.testing
 from tests.test_docs import ROOT, blocks
 from trio_http.client import ClientOptions
 from trio_http.client._hints import _OPTIONS, _STREAMED_WORDS, _WHOLE_WORDS
-from trio_http.client._request import ContentOptions
+from trio_http.client._options import ContentOptions
 
 FOLDER = ROOT / "docs/how-to"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -30,6 +31,7 @@ from trio_http import (
     Response,
     Retry,
 )
+from trio_http.client._link import Link
 from trio_http.instruments import ClientCloseRecord, ClientExchangeRecord, ClientInstrument
 from trio_http.messages import FieldsInput
 from trio_http.testing import ScriptedPeer, memory_pair
@@ -399,6 +401,39 @@ async def test_the_end_of_a_connection_is_told_when_a_cancel_and_the_clients_end
                     client._pool.close()
         nursery.cancel_scope.cancel()
     assert told.what == ["cancelled", "closed: client closed"]
+
+
+async def test_a_closed_connection_is_let_go_of_at_once() -> None:
+    """It was part of a cycle, so it stayed in memory until Python looked for cycles."""
+    last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+    async with client_of(answering(OK), answering(last), max_connections=1) as (client, _):
+        gc.collect()
+        gc.disable()
+        try:
+            await client.get(URL)
+            await client.get("http://example.com/")  # whose connection takes the place of the first
+            assert await in_pool(client) == (0, 0)
+            assert not [thing for thing in gc.get_objects() if type(thing) is Link]
+        finally:
+            gc.enable()
+
+
+async def test_an_interrupt_while_somebody_is_told_leaves_no_stream_open() -> None:
+    """The stream of a connection that was off the books already was never closed."""
+    told: list[str] = []
+
+    def report(record: ClientExchangeRecord) -> None:
+        told.append(record.fate)
+        raise KeyboardInterrupt
+
+    async with trio.open_nursery() as nursery:
+        network = Network(nursery, ScriptedPeer().expect_until(END).send(b"nonsense\r\n\r\n"))
+        async with Client(dial=network.dial) as client:
+            with pytest.raises(KeyboardInterrupt):
+                await client.get(URL, report=report)
+            assert network.streams[0].closed
+        nursery.cancel_scope.cancel()
+    assert told == ["closed"]
 
 
 # -------------------------------------------------------------------------------------------- time, and turns

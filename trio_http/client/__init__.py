@@ -9,6 +9,7 @@ from ._auth import AuthInput as AuthInput
 from ._auth import AuthRequest as AuthRequest
 from ._auth import BasicAuth as BasicAuth
 from ._auth import BearerAuth as BearerAuth
+from ._body import ResponseBody as ResponseBody
 from ._challenge import Challenge as Challenge
 from ._challenge import challenges as challenges
 from ._client import Client as Client
@@ -39,8 +40,7 @@ from ._race import RaceFailed as RaceFailed
 from ._race import race as race
 from ._rate_limit import RateLimit as RateLimit
 from ._rate_limit import RateLimitStatistics as RateLimitStatistics
-from ._response import ReceivedResponse as ReceivedResponse
-from ._response import ResponseBody as ResponseBody
+from ._received import ReceivedResponse as ReceivedResponse
 from ._response import StreamedResponse as StreamedResponse
 from ._retry import Retry as Retry
 from ._retry import RetryBudget as RetryBudget

@@ -127,6 +127,9 @@ class Auth:
           response: the 401. Its `WWW-Authenticate` is read by `challenges`.
           round: the number of this call within the request, from 1 to `rounds`.
 
+        A 401 that came in one piece is read beforehand, so that a request for a token finds its connection
+        free; one in the block of ``stream`` keeps its connection until this returns.
+
         Cancellation: no other attempt is made.
         """
         return None

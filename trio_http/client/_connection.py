@@ -13,8 +13,9 @@ from trio_http.transport import Transport, transport_over
 
 from ._config import ClientConfig
 from ._link import Link
+from ._plan import RequestPlan
 from ._proxy import no_proxy
-from ._request import Planner, RequestPlan
+from ._request import Planner
 from ._requester import Requester
 from ._url import URLInput
 from ._watch import Watch

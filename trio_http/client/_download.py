@@ -44,8 +44,9 @@ from trio_http._errors import InvalidRequest, RequestFailed, ResponseInvalid, St
 from trio_http.messages import Headers, Response, as_wire_headers
 
 from ._conditions import Validators
+from ._options import RequestOptions
 from ._partial_file import PartialFile, Record
-from ._request import RequestOptions, RequestPlan
+from ._plan import RequestPlan
 from ._response import StreamedResponse
 from ._retry import Retry
 from ._url import URLInput

@@ -30,7 +30,7 @@ from trio_http.wire import (
 from ._content_source import Content, ContentReader
 from ._interim import InterimResponse
 from ._link import LINK_ERRORS, Link, Owner
-from ._request import RequestPlan
+from ._plan import RequestPlan
 from ._upload import Upload
 from ._watch import ExchangeWatch, RequestWatch
 

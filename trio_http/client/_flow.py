@@ -20,13 +20,15 @@ from trio_http import wire
 from trio_http._errors import InvalidRequest, RequestFailed, TooManyRedirects
 from trio_http.messages import FieldsInput, Headers, Response, as_wire_headers
 
+from ._answer import Answer
 from ._auth import Auth, AuthRequest
 from ._config import ClientConfig
 from ._exchange import begin, begin_and_close, begin_on, is_about
 from ._link import Link, Owner
+from ._plan import RequestPlan
+from ._received import ReceivedResponse
 from ._redirect import is_redirect, redirected
-from ._request import Planner, RequestPlan
-from ._response import Answer, ReceivedResponse
+from ._request import Planner
 from ._retry import Retry
 from ._watch import RequestWatch
 

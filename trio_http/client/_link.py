@@ -25,7 +25,7 @@ from trio_http.transport import RECEIVE_BYTES, Transport
 from ._config import ClientConfig, ClientPace
 from ._connect import DialTimes
 from ._interim import InterimResponse
-from ._request import RequestPlan
+from ._plan import RequestPlan
 from ._watch import ExchangeWatch, Watch
 
 #: What an exchange meets because of the peer, the network or a close, and tells as a `RequestFailed`.

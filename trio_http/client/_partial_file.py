@@ -289,7 +289,7 @@ def _is_planted(facts: os.stat_result, folder: Path) -> bool:
     """Tell whether a file was put by another user into a folder such as /tmp, where everybody may put some.
 
     Its owner could say how the download begins, and change what it has become. Linux refuses to open it where
-    ``fs.protected_regular`` is set; in other folders it is for those to decide who may write there.
+    its sysctl fs.protected_regular is set; in other folders it is for those to decide who may write there.
     """
     if os.name != "posix" or facts.st_uid == os.geteuid():
         return False

@@ -31,8 +31,8 @@ from ._connect import DialTimes
 from ._dial import Dialer
 from ._ledger import Abandon, Close, Dial, Fail, Give, Ledger, Order, Slot, State, Waiter
 from ._link import Link, nothing
+from ._plan import RequestPlan
 from ._proxy import ProxyFailed
-from ._request import RequestPlan
 from ._route import Route
 from ._watch import Watch
 

@@ -14,7 +14,8 @@ from trio_http.messages import Response
 
 from ._content_source import Content
 from ._link import Link
-from ._request import Planner, RequestPlan
+from ._plan import RequestPlan
+from ._request import Planner
 from ._settings import RequestSettings
 from ._url import Destination, parse_url
 

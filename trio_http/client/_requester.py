@@ -6,14 +6,19 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Unpack
 
+from ._answer import whole
+from ._body import ResponseBody
 from ._config import ClientConfig
 from ._download import Download, ProgressCallback
 from ._download import download as download_to
 from ._exchange import begin
 from ._flow import Flow
 from ._link import Owner
-from ._request import ContentOptions, Planner, RequestOptions, RequestPlan
-from ._response import ReceivedResponse, ResponseBody, StreamedResponse, whole
+from ._options import ContentOptions, RequestOptions
+from ._plan import RequestPlan
+from ._received import ReceivedResponse
+from ._request import Planner
+from ._response import StreamedResponse
 from ._upgrade import Upgrade
 from ._url import URLInput
 

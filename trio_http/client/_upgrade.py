@@ -13,8 +13,8 @@ from trio_http.transport import TransportStream
 from ._exchange import ending
 from ._flow import Flow
 from ._link import Link, Owner
-from ._request import RequestPlan
-from ._response import ReceivedResponse
+from ._plan import RequestPlan
+from ._received import ReceivedResponse
 
 # How long closing may take where a stream waits for its peer in that. As the server's.
 _CLOSE_SECONDS: Final = 2.0

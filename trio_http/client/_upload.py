@@ -12,7 +12,7 @@ from trio_http.messages import as_wire_headers
 
 from ._content_source import ContentReader
 from ._link import Link
-from ._request import RequestPlan
+from ._plan import RequestPlan
 
 # How much is sent before other tasks run. They wait for about as long as for one exchange of their own.
 _UNBROKEN_BYTES: Final = 256 * 1024

@@ -29,7 +29,7 @@ from trio_http.messages import Headers
 from trio_http.transport import Transport
 
 from ._connect import DialTimes
-from ._request import RequestPlan
+from ._plan import RequestPlan
 from ._route import Route
 from ._settings import Report
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from ._body import MessageBody as MessageBody
+from ._charset import CharsetChoice as CharsetChoice
+from ._charset import charset_of as charset_of
+from ._charset import decode_text as decode_text
 from ._content_coding import ContentCodingError as ContentCodingError
 from ._content_coding import ContentTooExpanded as ContentTooExpanded
 from ._content_coding import accept_encoding as accept_encoding
@@ -20,7 +23,4 @@ from ._headers import as_wire_headers as as_wire_headers
 from ._lines import MAX_LINE_CHARS as MAX_LINE_CHARS
 from ._lines import Lines as Lines
 from ._lines import LineTooLong as LineTooLong
-from ._response import CharsetChoice as CharsetChoice
 from ._response import Response as Response
-from ._response import charset_of as charset_of
-from ._response import decode_text as decode_text

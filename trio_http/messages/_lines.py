@@ -8,8 +8,8 @@ from typing import Final
 
 import trio
 
+from ._charset import decoder_of_text
 from ._headers import Headers
-from ._response import decoder_of_text
 
 #: How long a line may be, in characters: a sender that never ends one would otherwise fill the memory.
 #: Precedent: 64 KiB in asyncio, which users of streamed JSON find too little. Arbitrary.
