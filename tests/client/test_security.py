@@ -31,6 +31,7 @@ from trio_http.client._partial_file import _is_planted
 from trio_http.client._tls_settings import TLSSettings
 from trio_http.client._url import host_key, parse_url
 from trio_http.messages import ContentDecoder, ContentTooExpanded, supported_codings
+from trio_http.messages._coded_streams import ZstdBlocks, coded_stream
 
 CERTIFICATE = b"a certificate"
 STRANGER = "00" * 32
@@ -277,7 +278,10 @@ def test_a_challenge_for_every_second_byte_is_not_read_to_its_end() -> None:
     assert len(challenges(['Digest realm="a", nonce="b", qop="auth", algorithm=MD5, Basic realm="a"'])) == 2
 
 
-@pytest.mark.skipif("zstd" not in supported_codings(), reason="zstd is an extra")
+@pytest.mark.skipif(
+    "zstd" not in supported_codings() or not isinstance(coded_stream("zstd"), ZstdBlocks),
+    reason="zstd is an extra; and where Python's own module decodes it, empty blocks cost next to nothing",
+)
 def test_blocks_without_content_are_weighed() -> None:
     """Three bytes for each of them: a megabyte took a second of the processor's time."""
     decoder = ContentDecoder(["zstd"])

@@ -14,7 +14,7 @@ from trio_http._errors import (
     ResponseIncomplete,
     ResponseInvalid,
 )
-from trio_http.messages import ContentCodingError, ContentDecoder, Headers, MessageBody, decoder_for
+from trio_http.messages import ContentCodingError, ContentDecoder, Headers, MessageBody, Pieces, decoder_for
 from trio_http.wire import CLOSE_DELIMITED, RemoteProtocolError
 
 from ._exchange import ending
@@ -24,11 +24,6 @@ from ._plan import RequestPlan
 # How much of an unread body is thrown away to keep a connection. More costs more than a new connection does;
 # precedent: Go 256 KiB, there however by waiting for it.
 DISCARDED_BYTES: Final = 64 * 1024
-
-# How many pieces of a body are kept as they came. Each takes some forty bytes beside its own, and a server
-# can make pieces of two bytes, by the blocks of zstd: content of a size that is allowed would fill twenty
-# times as much. Arbitrary.
-_PIECES: Final = 1000
 
 # How many bytes of coded content are received for content that is read whole, beyond twice of what that may
 # have. Without this, content that becomes nothing, such as empty blocks of deflate, would have no end.
@@ -304,21 +299,17 @@ class ResponseBody(MessageBody):
         Cancellation: what was read so far is lost.
         """
         self._most_coded = self.received + 2 * limit + _CODED_BYTES
-        blocks: list[bytes] = []
-        pieces: list[bytes] = []
+        pieces = Pieces()
         room = limit
         while piece := await self.receive_some():
-            pieces.append(piece)
+            pieces.add(piece)
             room -= len(piece)
-            if len(pieces) == _PIECES:
-                blocks.append(b"".join(pieces))
-                pieces.clear()
             if room < 0:
                 what = exceeding(limit)
                 error = ContentTooLarge(what, self.facts(what))
                 await self.end(*ending(error))
                 raise error
-        return pieces[0] if len(pieces) == 1 and not blocks else b"".join([*blocks, *pieces])
+        return pieces.joined()
 
     async def aclose(self) -> None:
         """Read no more, as `trio.abc.AsyncResource.aclose`; the connection goes back, or is closed, as at the

@@ -105,7 +105,9 @@ class Planner:
         self._fresh = wire.MessageConnection(wire.CLIENT)  # on which requests are prepared
         # One section for all plain requests to a host: what is derived from it is derived once.
         self._fields_for = functools.lru_cache(maxsize=256)(self._default_fields)
-        # And one plan for all requests that are the same and ask for nothing.
+        # And one plan for all requests that are the same and ask for nothing; but a function of the caller's
+        # may lead each of them through another proxy.
+        self._remembered_chars = -1 if callable(config.proxy) else REMEMBERED_CHARS
         self._plain_plan = functools.lru_cache(maxsize=256)(self._make_plain_plan)
 
     def plan(self, method: str, url: URLInput, **options: Unpack[ContentOptions]) -> RequestPlan:
@@ -115,7 +117,7 @@ class Planner:
           InvalidRequest: something cannot be sent as it was given.
           TypeError: an option that there is not.
         """
-        if not options and type(url) is str and len(url) <= REMEMBERED_CHARS:
+        if not options and type(url) is str and len(url) <= self._remembered_chars:
             return self._plain_plan(method, url)
         return self._plan(method, url, **options)
 

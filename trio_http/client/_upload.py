@@ -8,11 +8,10 @@ import trio
 
 from trio_http import wire
 from trio_http._errors import InvalidRequest
-from trio_http.messages import as_wire_headers
 
 from ._content_source import ContentReader
 from ._link import Link
-from ._plan import RequestPlan
+from ._plan import RequestPlan, as_fields
 
 # How much is sent before other tasks run. They wait for about as long as for one exchange of their own.
 _UNBROKEN_BYTES: Final = 256 * 1024
@@ -99,7 +98,7 @@ class Upload:
 
     def _trailers(self) -> wire.Headers:
         trailers = self._plan.trailers
-        return as_wire_headers(trailers() if callable(trailers) else trailers)
+        return as_fields(trailers() if callable(trailers) else trailers)
 
     async def _send_pieces(self, reader: ContentReader) -> None:
         """Send what ``reader`` gives, until its end or an error."""

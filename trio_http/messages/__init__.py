@@ -23,4 +23,5 @@ from ._headers import as_wire_headers as as_wire_headers
 from ._lines import MAX_LINE_CHARS as MAX_LINE_CHARS
 from ._lines import Lines as Lines
 from ._lines import LineTooLong as LineTooLong
+from ._pieces import Pieces as Pieces
 from ._response import Response as Response

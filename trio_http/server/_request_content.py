@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from trio_http._errors import HTTPException
 from trio_http._kinds import check_number
-from trio_http.messages import decode_text
+from trio_http.messages import Pieces, decode_text
 
 from ._body import RequestBody
 from ._received_request import ReceivedRequest
@@ -68,10 +68,10 @@ class RequestContent(ReceivedRequest):
             raise RuntimeError(
                 "the request's content was read before; it is not kept, so keep what the first read returned"
             )
-        pieces = []
+        pieces = Pieces()
         while piece := await self.body.receive_some():
-            pieces.append(piece)
-        return b"".join(pieces)
+            pieces.add(piece)
+        return pieces.joined()
 
     async def text(self, limit: int = READ_LIMIT) -> str:
         """Return the whole content as text, by the Content-Type's charset or else UTF-8; see `read`.
