@@ -50,7 +50,7 @@ def raw(beside: ModuleType) -> ModuleType:
 async def test_each_claim_about_our_server_holds(beside: ModuleType) -> None:
     done = await run([*PROGRAM, "--quick", "--server", "ours"], seconds=SECONDS)
     if done.returncode == 1:
-        # Most claims have a time in them, and a machine that stood still for a second is no news of the server.
+        # Most claims have a time in them, and a machine that stood still for a second tells nothing.
         # What fails twice is.
         done = await run([*PROGRAM, "--quick", "--server", "ours"], seconds=SECONDS)
     output = done.stdout.decode()
