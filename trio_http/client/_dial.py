@@ -100,14 +100,11 @@ class Dialer:
 
     async def _to_proxy(self, proxy: Proxy, times: DialTimes) -> Transport:
         """Return a transport to a proxy, with TLS to it if it wants that."""
+        # The context first: making it may fail, and then nothing is open yet.
+        context = self._context_for(proxy) if proxy.scheme == "https" else None
         stream = await self._connected_by_tcp(proxy.host, proxy.port, times)
-        if proxy.scheme != "https":
+        if context is None:
             return transport_over(stream)
-        try:
-            context = self._context_for(proxy)
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
         return await tls_over(stream, context, server_hostname=proxy.host.removesuffix("."))
 
     async def _open_way(self, transport: Transport, proxy: Proxy, origin: Origin, times: DialTimes) -> None:
