@@ -91,7 +91,8 @@ async def sweep_server(
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Session]:
-        session = Session(script(ScriptedPeer(memory_pair(max_buffer_bytes))))
+        ends = memory_pair(max_buffer_bytes)
+        session = Session(script(ScriptedPeer(ends)))
         logger = logging.getLogger("trio_http.server")
         logger.addHandler(session.errors)
         propagate, logger.propagate = logger.propagate, False
@@ -107,6 +108,7 @@ async def sweep_server(
                 yield session
                 nursery.cancel_scope.cancel()
         finally:
+            ends[0].close()  # many scripts leave the client's end as it is
             logger.propagate = propagate
             logger.removeHandler(session.errors)
 

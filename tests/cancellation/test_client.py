@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from tests.cancellation._worlds import CONFIG, Network, lands_in, sweep_client
 from trio_http import HTTPException, PoolClosed, Request, Response, ResponseIncomplete
 from trio_http.client import Client, ClientConnection
-from trio_http.testing import ScriptedPeer, cancel_at_every_step, open_client
+from trio_http.testing import ScriptedPeer, cancel_at_every_step, memory_pair, open_client
 
 BIG = bytes(range(256)) * 400  # beyond what is sent at once with a head, and beyond a read
 WARM = pytest.mark.parametrize("warm", [0, 1], ids=["cold", "warm"])
@@ -317,7 +317,8 @@ async def test_one_connection_without_a_pool(autojump_clock: MockClock) -> None:
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[tuple[ScriptedPeer, ClientConnection]]:
-        peer = ScriptedPeer()
+        ends = memory_pair()
+        peer = ScriptedPeer(ends)
         for _ in range(2):
             peer.expect_until(b"\r\n\r\n", startswith=b"GET / ").send(answer)
 
@@ -330,6 +331,7 @@ async def test_one_connection_without_a_pool(autojump_clock: MockClock) -> None:
             async with ClientConnection(peer.stream, base_url="http://a") as connection:
                 yield peer, connection
             assert peer.stream.closed
+        ends[0].close()
 
     async def scenario(value: tuple[ScriptedPeer, ClientConnection]) -> None:
         assert (await value[1].get("/")).content == b"ok"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from trio._core import _run
 
 from trio_http.testing import _scheduler
@@ -20,6 +21,8 @@ def test_trios_private_names_are_where_they_are_expected() -> None:
     assert isinstance(_run._ALLOW_DETERMINISTIC_SCHEDULING, bool)
     assert {"_next_send", "_abort_func"} <= set(trio.lowlevel.Task.__slots__)
     assert callable(trio.lowlevel.Task._attempt_abort)
+    assert _run.CancelReason(source="deadline", reason="ours").reason == "ours"
+    assert trio.CancelScope()._cancel_reason is None
 
 
 def test_no_other_module_touches_trios_private_names() -> None:
@@ -93,3 +96,21 @@ async def test_what_a_task_is_about_to_be_sent_is_told_by_the_reason(reason: str
         await trio.sleep_forever()
     trio.lowlevel.remove_instrument(look)
     assert seen == [False, reason == "ours"]
+
+
+async def test_a_deadline_that_is_made_to_pass_is_known_by_its_reason(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A tripwire, too: Trio keeps the reason of a cancel where it is put."""
+    told: list[trio.Cancelled] = []
+    with trio.CancelScope() as scope:
+        _scheduler.pass_deadline(scope, "ours")
+        assert not scope._cancel_called  # not before Trio's next round
+        assert trio.current_effective_deadline() <= trio.current_time()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as exc:
+            told.append(exc)
+            raise
+    assert scope.cancelled_caught
+    assert [(exc.source, exc.reason) for exc in told] == [("deadline", "ours")]

@@ -22,7 +22,7 @@ async def failure(scenario: Callable[[], Awaitable[object]], **options: object) 
 # --------------------------------------------------------------------------------------------- what it covers
 
 
-async def test_every_step_is_cancelled_before_and_after_it() -> None:
+async def test_every_step_is_cancelled_before_in_and_after_it() -> None:
     async def scenario() -> None:
         for _ in range(3):
             await trio.lowlevel.checkpoint()
@@ -30,18 +30,19 @@ async def test_every_step_is_cancelled_before_and_after_it() -> None:
     report = await cancel_at_every_step(scenario)
     assert report.steps == 4  # the first one, and one after each checkpoint
     assert [(point.step, point.moment) for point in report.points] == [
-        (1, "woken"), (1, "waiting"), (2, "woken"), (2, "waiting"), (3, "woken"), (3, "waiting"), (4,
-        "woken"),
+        (1, "woken"), (1, "waiting"), (1, "deadline"), (2, "woken"), (2, "waiting"), (2, "deadline"),
+        (3, "woken"), (3, "waiting"), (3, "deadline"), (4, "woken"), (4, "deadline"),
     ]  # fmt: skip
 
 
-async def test_a_scenario_without_an_await_has_one_point_and_completes() -> None:
+async def test_a_scenario_without_an_await_has_its_beginning_only_and_completes() -> None:
     async def scenario() -> None:
         pass
 
     report = await cancel_at_every_step(scenario)
-    assert [(point.step, point.where, point.completed) for point in report.points] == [
-        (1, "its beginning", True)
+    assert [(point.key, point.where, point.completed) for point in report.points] == [
+        ("1 woken", "its beginning", True),
+        ("1 deadline", "its beginning", True),
     ]
 
 
@@ -77,16 +78,22 @@ async def test_the_report_tells_where_each_cancel_came_and_how_often() -> None:
     line = scenario.__code__.co_firstlineno
     here = "testing/test_sweep.py"
     assert report.places == {
-        "its beginning": 1,
-        f"{here}:{inner.__code__.co_firstlineno + 1} in inner": 2,
-        f"{here}:{line + 3} in scenario": 2,
-        f"{here}:{line + 4} in scenario": 2,
+        "its beginning": 2,
+        f"{here}:{inner.__code__.co_firstlineno + 1} in inner": 3,
+        f"{here}:{line + 3} in scenario": 3,
+        f"{here}:{line + 4} in scenario": 3,
     }
     assert {point.within for point in report.points} == {(), ("scenario",), ("scenario", "inner")}
     text = str(report)
-    assert text.startswith("7 cancel points in 4 steps, 0 of them too late to matter\n")
+    assert text.startswith("11 cancel points in 4 steps, 1 of them too late to matter\n")
     assert f"  step 2, waiting at {here}:{line + 3} in scenario (the scenario's task)\n" in text
-    assert str(report.points[-1]) == f"step 4, woken at {here}:{line + 4} in scenario (the scenario's task)"
+    assert str(report.points[-2]) == f"step 4, woken at {here}:{line + 4} in scenario (the scenario's task)"
+    assert str(report.points[-1]) == (
+        f"step 4, deadline at {here}:{line + 4} in scenario (the scenario's task), completed"
+    )
+    assert [point.place.code for point in report.points if point.place][:2] == [
+        "await trio.lowlevel.checkpoint()"
+    ] * 2
 
 
 async def test_steps_of_tasks_within_the_scenario_count_and_those_outside_do_not() -> None:
@@ -156,11 +163,11 @@ async def test_each_run_has_a_world_of_its_own_that_the_check_sees() -> None:
         here.append("checked")
 
     report = await cancel_at_every_step(scenario, world=world, check=check)
-    assert len(report.points) == 3
-    # Left alone; cancelled at its beginning, in the await, after it; and once more, to see that there is no
-    # fourth.
+    assert len(report.points) == 5
+    # Left alone; cancelled at its beginning, in the await, by a deadline; then after the await, which is its
+    # end: it does not wait once more, and a deadline that passes there comes too late.
     whole, cut = ["ran", "checked", "left"], ["checked", "left"]
-    assert worlds == [whole, cut, cut, cut, whole]
+    assert worlds == [whole, cut, cut, cut, cut, whole, whole]
 
 
 async def test_a_shield_with_a_deadline_is_waited_for_and_its_own_cancel_is_no_swallowing(
@@ -174,7 +181,12 @@ async def test_a_shield_with_a_deadline_is_waited_for_and_its_own_cancel_is_no_s
                 await trio.sleep_forever()
 
     report = await cancel_at_every_step(scenario)
-    assert [point.completed for point in report.points] == [False, False, False, True, True]
+    assert [point.key for point in report.points if not point.completed] == [
+        "1 woken", "1 waiting", "1 deadline", "2 woken",
+    ]  # fmt: skip
+    assert [point.key for point in report.points if point.completed] == [
+        "2 waiting", "2 deadline", "3 woken", "3 deadline",
+    ]  # fmt: skip
 
 
 async def test_a_cancel_from_outside_ends_the_sweep(autojump_clock: trio.testing.MockClock) -> None:
@@ -227,10 +239,10 @@ async def test_a_resource_taken_before_an_await_without_a_block_is_found() -> No
         finally:
             slots.release()
 
-    assert len((await cancel_at_every_step(mended, check=check)).points) == 5
+    assert len((await cancel_at_every_step(mended, check=check)).points) == 8
 
 
-async def test_a_result_lost_between_two_awaits_is_found_though_it_can_only_be_when_woken() -> None:
+async def test_a_result_lost_between_two_awaits_is_found_though_it_waits_no_more() -> None:
     """What a wait has handed over belongs to the task, also when the next await is cancelled."""
 
     @contextlib.asynccontextmanager
@@ -260,6 +272,8 @@ async def test_a_result_lost_between_two_awaits_is_found_though_it_can_only_be_w
         assert left == 1, "the value is lost"
 
     with pytest.raises(AssertionError, match=r"step 2, woken at .*: the value is lost"):
+        await cancel_at_every_step(scenario, world=world, check=check, beside=False)
+    with pytest.raises(AssertionError, match=r"step \d+, beside at .*: the value is lost"):
         await cancel_at_every_step(scenario, world=world, check=check)
 
 

@@ -1,7 +1,8 @@
 """The one place that touches Trio's private names: what a sweep needs to see and to steer.
 
 Trio runs the tasks that are ready at the same time in a random order and has no public seed for it; it does
-not tell what a task is about to be sent; and a task that waits in a shield cannot be ended.
+not tell what a task is about to be sent, nor whose deadline has cancelled it; and a task that waits in a
+shield cannot be ended.
 `tests/testing/test_scheduler.py` fails on the day when one of these names moves.
 """
 
@@ -65,3 +66,13 @@ class _Raise:
 
     def unwrap(self) -> NoReturn:
         raise AssertionError(self.text)
+
+
+def pass_deadline(scope: trio.CancelScope, reason: str) -> None:
+    """Have the deadline of a scope pass now, so that Trio cancels it in its next round.
+
+    The `trio.Cancelled` that comes of it is known by ``reason``: Trio itself gives those of a deadline none.
+    """
+    if scope._cancel_reason is None:
+        scope._cancel_reason = _run.CancelReason(source="deadline", reason=reason)
+    scope.deadline = trio.current_time()

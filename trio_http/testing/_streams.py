@@ -11,6 +11,8 @@ import operator
 
 import trio
 
+from ._invariants import register_stream
+
 
 class MemoryStream(trio.abc.HalfCloseableStream):
     """One end of a connection in memory; made by `memory_pair`.
@@ -25,8 +27,8 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     """
 
     __slots__ = (
-        "_incoming", "_outgoing", "_receiving", "_sending", "closed", "received_bytes", "receives", "sends",
-        "sent_bytes",
+        "__weakref__", "_incoming", "_outgoing", "_receiving", "_sending", "closed", "received_bytes",
+        "receives", "sends", "sent_bytes",
     )  # fmt: skip
 
     def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
@@ -36,6 +38,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._sending = False
         self.closed = False
         self.sent_bytes = self.received_bytes = self.sends = self.receives = 0
+        register_stream(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"

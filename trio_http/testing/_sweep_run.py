@@ -1,0 +1,196 @@
+"""One run of a scenario under the sweep: its steps are counted, and a cancel comes at one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+import trio
+
+from ._cancel_point import CancelPoint, Moment
+from ._scheduler import cancelled_with, pass_deadline, raise_in_ready, raise_in_waiting
+from ._sweep_report import RunState
+from ._task_tree import Place, draw_tasks, frames_of, is_within, place_of, task_name, tasks_under, where
+
+# A run is stopped when it has gone on for so many steps after its cancel: it must be catching `Cancelled`
+# in a loop. Arbitrary.
+_STEPS_AFTER_CANCEL: Final = 10_000
+
+
+class SweepRun(trio.abc.Instrument):
+    """One run of a scenario.
+
+    Args:
+      step, moment: where to cancel; None: nowhere.
+      max_steps: more are taken for an endless scenario.
+      beside: steps of other tasks count, too.
+      describe: gives the caller's state as text.
+
+    Attributes:
+      owners: for each step that was counted, whether it was the scenario's own.
+      point: where the cancel came; None: it has not come.
+      state: what could be seen.
+    """
+
+    def __init__(
+        self, step: int | None, moment: Moment, *, max_steps: int, beside: bool, describe: Callable[[], str]
+    ) -> None:
+        self.owners: list[bool] = []
+        self.point: CancelPoint | None = None
+        self.state = RunState()
+        self._step = step
+        self._moment = moment
+        self._max_steps = max_steps
+        self._beside = beside
+        self._describe = describe
+        self._task: trio.lowlevel.Task | None = None
+        self._driver: trio.lowlevel.Task | None = None
+        self._nursery: trio.Nursery | None = None
+        self._counted: trio.lowlevel.Task | None = None  # whose step it is that was counted last
+        self._scope = trio.CancelScope()
+        self._landed: Place | None = None
+        self._told: Place | None = None  # where the scenario's own task met `Cancelled`
+        self._error: Exception | None = None
+        self._ended = False
+        self._stopped = False
+        self._reason = f"cancelled by a sweep, {moment} at step {step}"
+
+    def place(self) -> str:
+        """Return where this run was cancelled, or was to be."""
+        return str(self.point) if self.point else f"step {self._step}, {self._moment} (not reached)"
+
+    async def drive(
+        self, scenario: Callable[..., Awaitable[object]], args: tuple[object, ...], patience: float
+    ) -> None:
+        """Run the scenario in a task of its own, whose steps are counted, and judge how it has ended.
+
+        Raises:
+          AssertionError: a rule was broken.
+          Exception: the scenario's own, when nothing was cancelled.
+
+        Cancellation: the scenario is cancelled, too, and has ended when it comes out.
+        """
+        self._driver = trio.lowlevel.current_task()
+        self.state = RunState(before=self._describe())
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                # Beside the scenario and not around it: a deadline around it would be seen by what it calls.
+                nursery.start_soon(self._lose_patience, patience)
+                nursery.start_soon(self._perform, scenario, args, nursery.cancel_scope, name=scenario)
+        finally:
+            self.state = attrs.evolve(self.state, after=self._describe())
+            if self.point is not None:
+                completed = self._ended and self._error is None and not self._scope.cancelled_caught
+                self.point = attrs.evolve(self.point, landed=self._landed, completed=completed)
+        if self._error is not None:
+            if self.point is None:
+                raise self._error
+            raise AssertionError(
+                f"the scenario has raised {said(self._error)} where only Cancelled or nothing may come out"
+            ) from self._error
+        if self.point is not None and self.point.completed and self._told is not None:
+            raise AssertionError(
+                f"Cancelled was swallowed: it was raised at {self._told}, and the scenario went on"
+            )
+
+    async def _perform(
+        self, scenario: Callable[..., Awaitable[object]], args: tuple[object, ...], whole: trio.CancelScope
+    ) -> None:
+        self._task = trio.lowlevel.current_task()
+        trio.lowlevel.add_instrument(self)  # in the midst of the first step, of which it so sees only the end
+        try:
+            with self._scope:
+                self._begin_step(self._task, own=True)
+                await scenario(*args)
+        except Exception as exc:  # noqa: BLE001  # `drive` judges it, and raises
+            self._error = exc
+        finally:
+            self._ended = True
+            trio.lowlevel.remove_instrument(self)
+            whole.cancel()
+
+    async def _lose_patience(self, patience: float) -> None:
+        while True:  # what catches the error, and waits on, meets it again
+            await trio.sleep(patience)
+            for task in self._leaves():
+                raise_in_waiting(task, f"it has not ended within {patience} s; it waits at {where(task)}")
+
+    # --------------------------------------------------------------------------------------- as an instrument
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count a step; cancel before it when it is the one."""
+        if self._ended:
+            return
+        own = is_within(task, self._task)
+        if own:
+            self._see_cancelled(task)
+        elif not self._beside or self._is_drivers(task):
+            return
+        self._begin_step(task, own)
+        limit = self._max_steps if self.point is None else self.point.step + _STEPS_AFTER_CANCEL
+        if own and len(self.owners) > limit and not self._stopped:
+            self._stopped = True  # once: what it brings down must be left to end in order
+            raise_in_ready(task, f"it has not ended within {limit} steps; is it endless?")
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Cancel after the step when it is the one."""
+        counted, self._counted = self._counted, None
+        if self._ended or self.point is not None or task is not counted or len(self.owners) != self._step:
+            return
+        if self._moment == ("waiting" if self.owners[-1] else "beside"):
+            self._cancel(task)
+
+    def _begin_step(self, task: trio.lowlevel.Task, own: bool) -> None:
+        self.owners.append(own)
+        self._counted = task
+        if own and len(self.owners) == self._step and self._moment in ("woken", "deadline"):
+            self._cancel(task)
+
+    def _see_cancelled(self, task: trio.lowlevel.Task) -> None:
+        """Note where `Cancelled` comes out, when it is ours that the task is about to be sent."""
+        if self.point is None or (self._landed is not None and self._told is not None):
+            return
+        if cancelled_with(task, self._reason):
+            place = place_of(task)
+            self._landed = self._landed or place
+            if task is self._task:
+                self._told = self._told or place
+
+    def _cancel(self, task: trio.lowlevel.Task) -> None:
+        assert self._task is not None
+        # At its first step the scenario has not begun: the frames are those of the sweep.
+        begun = len(self.owners) > 1 or self._moment in ("waiting", "beside")
+        self.point = CancelPoint(
+            len(self.owners),
+            self._moment,
+            "the scenario's task" if task is self._task else task_name(task),
+            place_of(task) if begun else None,
+            tuple(frame.f_code.co_name for frame, _ in frames_of(task)) if begun else (),
+        )
+        self.state = attrs.evolve(
+            self.state, cancelled=self._describe(), tasks=draw_tasks(self._task) if begun else ""
+        )
+        if self._moment == "deadline":
+            pass_deadline(self._scope, self._reason)
+        else:
+            self._scope.cancel(reason=self._reason)
+
+    def _is_drivers(self, task: trio.lowlevel.Task) -> bool:
+        """Whether it watches over the scenario: its steps are none of the world's."""
+        return task is self._driver or task.parent_nursery is self._nursery
+
+    def _leaves(self) -> list[trio.lowlevel.Task]:
+        """The scenario's tasks that wait for no task of their own: those that hold up all the others."""
+        assert self._task is not None
+        return [
+            task for task in tasks_under(self._task) if not any(n.child_tasks for n in task.child_nurseries)
+        ]
+
+
+def said(exc: BaseException) -> str:
+    """Return what an exception says; for a group, what its leaves say."""
+    if isinstance(exc, BaseExceptionGroup):
+        return "; ".join(said(inner) for inner in exc.exceptions)
+    return f"{type(exc).__name__}: {exc}" if str(exc) else repr(exc)
