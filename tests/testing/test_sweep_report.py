@@ -55,7 +55,7 @@ async def test_a_failure_has_the_point_the_state_and_the_way_to_run_it_alone() -
         "  afterwards:     Slots(taken=1, runs=0)",
         "  tasks when cancelled:",
         f"    {careless.__module__}.careless: {HERE}",
-        "  to run it alone: only='1 waiting'",
+        "  to run it alone: only='1 waiting', seed=0",
     ]
     assert failure.point is not None
     assert failure.point.landed == failure.point.place

@@ -54,7 +54,7 @@ import trio.testing
 from ._cancel_point import OTHER_MOMENTS, OWN_MOMENTS, Moment, parse_key
 from ._invariants import DEFAULT_INVARIANTS, Invariant
 from ._scheduler import repeatable_order
-from ._sweep_report import SweepFailed, SweepReport, tell_watchers
+from ._sweep_report import SweepFailed, SweepReport, defaults, tell_watchers
 from ._sweep_run import SweepRun, said
 from ._task_tree import all_tasks
 
@@ -73,7 +73,7 @@ async def cancel_at_every_step(
     keep_going: bool = False,
     max_steps: int = 2000,
     patience: float = 300,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> SweepReport: ...
 
 
@@ -90,7 +90,7 @@ async def cancel_at_every_step(
     keep_going: bool = False,
     max_steps: int = 2000,
     patience: float = 300,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> SweepReport: ...
 
 
@@ -106,7 +106,7 @@ async def cancel_at_every_step(
     keep_going: bool = False,
     max_steps: int = 2000,
     patience: float = 300,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> SweepReport:
     """Run ``scenario`` once for every moment at which a cancel can come, and look each time that all is well.
 
@@ -139,7 +139,8 @@ async def cancel_at_every_step(
       keep_going: collect failures in the report, instead of raising the first one.
       max_steps: a scenario of more steps is taken for endless.
       patience: seconds on Trio's clock that one run may take.
-      seed: decides in which order ready tasks run; the same seed gives the same runs.
+      seed: decides in which order ready tasks run; the same seed gives the same runs. Another one may find
+        another defect. None: 0, or what pytest was told by ``--sweep-seed``.
 
     Returns:
       What was tried. That it is not empty is the caller's to assert.
@@ -152,6 +153,8 @@ async def cancel_at_every_step(
 
     Cancellation: the run under way is cancelled like any code, and no further one begins.
     """
+    seed = defaults.seed if seed is None else seed
+    only = defaults.only if only is None else only
     sweep = _Sweep(
         scenario, world, check, state, tuple(invariants), beside, keep_going, max_steps, patience, seed
     )
@@ -256,7 +259,7 @@ class _Sweep:
         except Exception as exc:
             if step is None:
                 raise
-            failure = SweepFailed(run.point, run.place(), said(exc), run.state)
+            failure = SweepFailed(run.point, run.place(), said(exc), run.state, self.seed)
             self.failures.append(failure)
             raise failure from exc
         return run

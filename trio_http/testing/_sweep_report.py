@@ -48,19 +48,23 @@ class SweepFailed(AssertionError):
       point: where the cancel came. None: in the run that was left alone, or before the point was reached.
       reason: which rule it was.
       state: what could be seen, before and after.
+      seed: the sweep's.
     """
 
-    def __init__(self, point: CancelPoint | None, place: str, reason: str, state: RunState) -> None:
+    def __init__(
+        self, point: CancelPoint | None, place: str, reason: str, state: RunState, seed: int
+    ) -> None:
         self.point = point
         self.reason = reason
         self.state = state
+        self.seed = seed
         lines = [f"cancelled at {place}: {reason}"]
         if point is not None:
             lines.append(f"  Cancelled came: {point.landed or 'out of no await'}")
         if str(state):
             lines.append(str(state))
         if point is not None:
-            lines.append(f"  to run it alone: only={point.key!r}")
+            lines.append(f"  to run it alone: only={point.key!r}, seed={seed}")
         super().__init__("\n".join(lines))
 
 
@@ -96,6 +100,16 @@ class SweepReport:
         points = (f"  {point}{' FAILED' if id(point) in failed else ''}" for point in self.points)
         return "\n".join([head, *points])
 
+
+@attrs.define
+class SweepDefaults:
+    """What a sweep does that is not told otherwise; set by the plugin of pytest from its command line."""
+
+    seed: int = 0
+    only: str | None = None
+
+
+defaults = SweepDefaults()
 
 _watchers: list[Callable[[SweepReport], object]] = []
 
