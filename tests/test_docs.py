@@ -153,19 +153,37 @@ def test_ci_runs_the_readmes_test_command_and_does_not_repeat_it() -> None:
 PAGE_OF_TESTS = "docs/how-to/test-your-program.md"
 
 
-@pytest.mark.parametrize("number", range(5))
+def blocks_of_tests(*, over_sockets: bool) -> list[Any]:
+    """The guide's programs: those that open a socket, or all others."""
+    return [
+        pytest.param(source, id=str(number))
+        for number, source in enumerate(blocks((ROOT / PAGE_OF_TESTS).read_text("utf-8"), "python"), start=1)
+        if ("serve_tcp" in source) == over_sockets
+    ]
+
+
+async def pass_all_tests(names: dict[str, Any]) -> None:
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        await test()
+
+
+@pytest.mark.parametrize("source", blocks_of_tests(over_sockets=False))
 async def test_the_tests_of_the_guide_pass(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    sources = blocks((ROOT / PAGE_OF_TESTS).read_text("utf-8"), "python")
-    assert len(sources) == 5
-    names = program(sources[number])
+    names = program(source)
     monkeypatch.chdir(tmp_path)
     if "record" in names:
         await recorded(names["record"], monkeypatch)
-    tests = [value for name, value in names.items() if name.startswith("test_")]
-    assert len(tests) == 1
-    await tests[0]()
+    await pass_all_tests(names)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("source", blocks_of_tests(over_sockets=True))
+async def test_the_tests_of_the_guide_pass_over_sockets(source: str) -> None:
+    await pass_all_tests(program(source))
 
 
 async def recorded(record: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,14 +61,14 @@ async def test_a_cancel_comes_beside_each_step_of_the_others_too() -> None:
         finally:
             stages.append(dial.stage)
 
-    report = await cancel_at_every_step(scenario, world=world)
+    report = await cancel_at_every_step(scenario, world=world, seed=0)
     beside = [point for point in report.points if point.moment == "beside"]
     assert {point.task for point in beside} == {"Dial.run"}
     assert {*stages} == {1, 2, 3}  # by the time that the first cancel is told, one step is made
     assert len(beside) == 4
 
     stages.clear()
-    report = await cancel_at_every_step(scenario, world=world, beside=False)
+    report = await cancel_at_every_step(scenario, world=world, beside=False, seed=0)
     assert {point.moment for point in report.points} == {"woken", "waiting", "deadline"}
     assert {*stages} == {1, 3}
 

@@ -10,8 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_http.testing import SweepFailed, SweepReport, cancel_at_every_step
-from trio_http.testing._sweep_report import watch_sweeps
+from trio_http.testing import SweepFailed, SweepReport, cancel_at_every_step, watch_sweeps
 
 
 @attrs.define
@@ -45,7 +44,7 @@ HERE = f"testing/test_sweep_report.py:{careless.__code__.co_firstlineno + 2} in 
 
 async def test_a_failure_has_the_point_the_state_and_the_way_to_run_it_alone() -> None:
     with pytest.raises(SweepFailed) as caught:
-        await cancel_at_every_step(careless, world=fresh_slots, check=none_taken, only="1 waiting")
+        await cancel_at_every_step(careless, world=fresh_slots, check=none_taken, only="1 waiting", seed=0)
     failure = caught.value
     assert str(failure).splitlines() == [
         f"cancelled at step 1, waiting at {HERE} (the scenario's task): AssertionError: a slot is lost",

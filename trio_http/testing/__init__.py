@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._cancel_point import CancelPoint as CancelPoint
+from ._conversation import ScriptFailed as ScriptFailed
 from ._faulty_stream import Faults as Faults
 from ._faulty_stream import FaultyStream as FaultyStream
 from ._invariants import DEFAULT_INVARIANTS as DEFAULT_INVARIANTS
@@ -18,11 +19,35 @@ from ._recorded import RecordedResponse as RecordedResponse
 from ._recording import Recording as Recording
 from ._replay import Replay as Replay
 from ._replay import UnexpectedRequest as UnexpectedRequest
+from ._script import Script as Script
+from ._scripted_client import play_to as play_to
+from ._scripted_client import play_to_handler as play_to_handler
 from ._scripted_peer import ScriptedPeer as ScriptedPeer
+from ._scripted_server import ScriptedServer as ScriptedServer
+from ._scripted_server import open_scripted_server as open_scripted_server
+from ._simulated_connection import SimulatedConnection as SimulatedConnection
+from ._simulated_connection import SimulatedEnd as SimulatedEnd
+from ._simulated_listener import SimulatedListener as SimulatedListener
+from ._simulated_network import SimulatedNetwork as SimulatedNetwork
+from ._simulated_stream import SimulatedStream as SimulatedStream
+from ._simulated_trace import TraceEntry as TraceEntry
+from ._simulated_weather import CLEAR as CLEAR
+from ._simulated_weather import LOSSY_MOBILE as LOSSY_MOBILE
+from ._simulated_weather import STORM as STORM
+from ._simulated_weather import ConnectionFacts as ConnectionFacts
+from ._simulated_weather import Mishap as Mishap
+from ._simulated_weather import Weather as Weather
+from ._simulation import simulate as simulate
+from ._simulation_report import SimulationFailed as SimulationFailed
+from ._simulation_report import SimulationReport as SimulationReport
+from ._simulation_run import Simulation as Simulation
 from ._streams import MemoryStream as MemoryStream
 from ._streams import memory_pair as memory_pair
 from ._sweep import cancel_at_every_step as cancel_at_every_step
 from ._sweep_report import RunState as RunState
+from ._sweep_report import SweepDefaults as SweepDefaults
 from ._sweep_report import SweepFailed as SweepFailed
 from ._sweep_report import SweepReport as SweepReport
+from ._sweep_report import sweep_defaults as sweep_defaults
+from ._sweep_report import watch_sweeps as watch_sweeps
 from ._task_tree import Place as Place

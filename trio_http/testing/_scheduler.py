@@ -9,6 +9,7 @@ shield cannot be ended.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
@@ -76,3 +77,49 @@ def pass_deadline(scope: trio.CancelScope, reason: str) -> None:
     if scope._cancel_reason is None:
         scope._cancel_reason = _run.CancelReason(source="deadline", reason=reason)
     scope.deadline = trio.current_time()
+
+
+# Of all blocks: what an earlier one has left in Trio's heap of deadlines must be the equal of nothing later.
+_numbers = itertools.count()
+
+
+class _InOrder(dict[Any, None]):
+    """As much of a set as Trio asks of the two in a cancel scope; it is walked in the order of adding."""
+
+    def add(self, member: object) -> None:
+        self[member] = None
+
+    def remove(self, member: object) -> None:
+        del self[member]
+
+
+@contextlib.contextmanager
+def cancels_in_order() -> Iterator[None]:
+    """While the block runs, what one cancel or one moment ends is told of it in the order of its beginning.
+
+    Otherwise that order comes from addresses in memory, and is another one in each process. It matters where
+    being cancelled does something that the next one meets, as when a waiter hands its place to another. For
+    scopes that are opened in the block; go round a whole `trio.run`.
+    """
+    original = _run.CancelStatus.__attrs_post_init__
+    outer = vars(_run).get("id")  # of a block around this one: the module has no such name of its own
+
+    def post_init(status: _run.CancelStatus) -> None:
+        status._children = cast("Any", _InOrder())
+        status._tasks = cast("Any", _InOrder())
+        original(status)
+
+    def number(_: object) -> int:
+        return next(_numbers)
+
+    _run.CancelStatus.__attrs_post_init__ = post_init  # type: ignore[method-assign,assignment]
+    # Where two deadlines are the same, Trio compares this.
+    _run.id = number  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if outer is None:
+            del _run.id  # type: ignore[attr-defined]
+        else:
+            _run.id = outer  # type: ignore[attr-defined]
+        _run.CancelStatus.__attrs_post_init__ = original  # type: ignore[method-assign]

@@ -53,9 +53,10 @@ import trio.testing
 
 from ._cancel_point import OTHER_MOMENTS, OWN_MOMENTS, Moment, parse_key
 from ._invariants import DEFAULT_INVARIANTS, Invariant
-from ._scheduler import repeatable_order
-from ._sweep_report import SweepFailed, SweepReport, defaults, tell_watchers
-from ._sweep_run import SweepRun, said
+from ._said import said
+from ._scheduler import cancels_in_order, repeatable_order
+from ._sweep_report import SweepFailed, SweepReport, sweep_defaults, tell_watchers
+from ._sweep_run import SweepRun
 from ._task_tree import all_tasks
 
 T = TypeVar("T")
@@ -153,8 +154,8 @@ async def cancel_at_every_step(
 
     Cancellation: the run under way is cancelled like any code, and no further one begins.
     """
-    seed = defaults.seed if seed is None else seed
-    only = defaults.only if only is None else only
+    seed = sweep_defaults.seed if seed is None else seed
+    only = sweep_defaults.only if only is None else only
     sweep = _Sweep(
         scenario, world, check, state, tuple(invariants), beside, keep_going, max_steps, patience, seed
     )
@@ -190,7 +191,7 @@ class _Sweep:
     def report(self) -> SweepReport:
         points = tuple(run.point for run in self.runs if run.point is not None)
         name = getattr(self.scenario, "__qualname__", repr(self.scenario))
-        return SweepReport(points, self.steps, tuple(self.failures), name)
+        return SweepReport(points, self.steps, tuple(self.failures), name, self.seed)
 
     async def run_all(self) -> None:
         """Leave it alone once, then cancel it at each point until a run ends before its point comes."""
@@ -254,7 +255,7 @@ class _Sweep:
         )
         self.runs.append(run)
         try:
-            with repeatable_order(self.seed):
+            with repeatable_order(self.seed), cancels_in_order():
                 await self._run_in_world(run, value)
         except Exception as exc:
             if step is None:

@@ -77,12 +77,14 @@ class SweepReport:
       steps: how many steps were counted when the scenario was left alone.
       failures: what was found. Only a sweep that keeps going returns a report that has any.
       scenario: its name.
+      seed: what has decided the order of the tasks.
     """
 
     points: tuple[CancelPoint, ...]
     steps: int
     failures: tuple[SweepFailed, ...] = ()
     scenario: str = ""
+    seed: int = 0
 
     @property
     def places(self) -> dict[str, int]:
@@ -103,13 +105,18 @@ class SweepReport:
 
 @attrs.define
 class SweepDefaults:
-    """What a sweep does that is not told otherwise; set by the plugin of pytest from its command line."""
+    """What a sweep does that is not told otherwise; pytest's ``--sweep-seed`` and ``--sweep-only`` set it.
+
+    Attributes:
+      seed: of the order in which ready tasks run.
+      only: the key of one cancel point that is to be run alone; None: all are run.
+    """
 
     seed: int = 0
     only: str | None = None
 
 
-defaults = SweepDefaults()
+sweep_defaults = SweepDefaults()
 
 _watchers: list[Callable[[SweepReport], object]] = []
 

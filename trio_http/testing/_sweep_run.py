@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from ._cancel_point import CancelPoint, Moment
+from ._said import said
 from ._scheduler import cancelled_with, pass_deadline, raise_in_ready, raise_in_waiting
 from ._sweep_report import RunState
 from ._task_tree import Place, draw_tasks, frames_of, is_within, place_of, task_name, tasks_under, where
@@ -187,10 +188,3 @@ class SweepRun(trio.abc.Instrument):
         return [
             task for task in tasks_under(self._task) if not any(n.child_tasks for n in task.child_nurseries)
         ]
-
-
-def said(exc: BaseException) -> str:
-    """Return what an exception says; for a group, what its leaves say."""
-    if isinstance(exc, BaseExceptionGroup):
-        return "; ".join(said(inner) for inner in exc.exceptions)
-    return f"{type(exc).__name__}: {exc}" if str(exc) else repr(exc)
