@@ -31,7 +31,7 @@ class Refuser:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._under_way: set[trio.CancelScope] = set()
+        self._under_way: dict[trio.CancelScope, None] = {}  # in the order of their beginning
         self._stopped = False
 
     def __len__(self) -> int:
@@ -46,14 +46,14 @@ class Refuser:
 
     def refuse(self, transport: Transport, nursery: trio.Nursery) -> None:
         """Answer and close, in a task of ``nursery``; ``transport`` is ours from now on."""
-        nursery.start_soon(self._refuse, transport)
-
-    async def _refuse(self, transport: Transport) -> None:
-        config = self._shared.config
-        scope = trio.CancelScope(deadline=trio.current_time() + config.times.linger)
-        self._under_way.add(scope)
-        if self._stopped:  # accepted, but not begun when the grace ended
+        scope = trio.CancelScope(deadline=trio.current_time() + self._shared.config.times.linger)
+        nursery.start_soon(self._refuse, transport, scope)
+        self._under_way[scope] = None  # from now on, for a shutdown must wait for it
+        if self._stopped:
             scope.cancel(reason="drain")
+
+    async def _refuse(self, transport: Transport, scope: trio.CancelScope) -> None:
+        config = self._shared.config
         try:
             with scope:
                 await transport.send_all(self._answer())
@@ -67,7 +67,7 @@ class Refuser:
             logger.exception("refusing a connection on %r failed", transport)
         finally:
             await transport.aclose_forcefully()
-            self._under_way.discard(scope)
+            self._under_way.pop(scope, None)
             self._shared.on_closed()
 
     def _answer(self) -> bytes:

@@ -62,9 +62,10 @@ class Server:
         self._url = self._first_url()  # now, for a closed socket has no address
         self._gate = Gate(shared.config.max_connections, shared.config.excess)
         self._refuser = Refuser(shared)
-        self._opening: set[trio.CancelScope] = set()
+        self._opening: dict[trio.CancelScope, None] = {}  # in the order of their beginning
         self._callers: set[Served] = set()  # whose handlers have called `shutdown`
         self._accepting = trio.CancelScope()
+        self._is_accepting = bool(listeners)  # also before the first, and until all listeners are closed
         self._changed = trio.Event()
         self._stopping = self._stopped = False  # the grace is over; all sockets are closed
         # The ticker's view of the grace: see `Timed`.
@@ -159,7 +160,7 @@ class Server:
                     close_unix_listener(listener)
             for scope in self._opening:
                 scope.cancel(reason="drain")
-            for connection in list(shared.connections):
+            for connection in sorted(shared.connections, key=_age):
                 connection.begin_drain()
         self.deadline = min(self.deadline, trio.current_time() + grace)
         shared.ticker.watch(self)
@@ -188,10 +189,16 @@ class Server:
             await self._changed.wait()
 
     def _is_busy(self, apart: Collection[Served]) -> bool:
-        """Tell whether there is any connection, apart from some."""
+        """Tell whether there is any connection or listener, apart from some connections."""
         connections = self._shared.connections
-        others = len(connections) > len(connections.intersection(apart))
-        return bool(others or self._opening or self._refuser)
+        # Those that were accepted and have not begun have passed the gate only.
+        others = max(len(connections), self._gate.open_count) > len(connections.intersection(apart))
+        return bool(others or self._is_accepting or self._opening or self._refuser)
+
+    def _is_opening(self) -> bool:
+        """Tell whether there is anything that has yet to become a connection, or is to be refused."""
+        begun = self._gate.open_count <= len(self._shared.connections)
+        return bool(not begun or self._is_accepting or self._opening or self._refuser)
 
     def on_deadline(self) -> None:
         """The ticker's call: the grace is over."""
@@ -200,7 +207,7 @@ class Server:
         for scope in self._opening:
             scope.cancel(reason="drain")
         self._refuser.stop()
-        left = list(self._shared.connections)
+        left = sorted(self._shared.connections, key=_age)
         for connection in left:
             connection.stop()
         self._shared.nursery.start_soon(self._finish_stop, left)
@@ -212,6 +219,10 @@ class Server:
                 await connection.finish_stop()
             except Exception:  # a foreign stream's own: it must not keep the others open
                 logger.exception("closing %r failed", connection)
+        # They all end at their next step, unless a foreign listener or stream does not take the cancel.
+        with trio.move_on_after(_PATIENCE):
+            while self._is_opening():
+                await self._changed.wait()
         self._stopped = True
         self._tell_change()
         await trio.sleep(_PATIENCE)
@@ -240,9 +251,15 @@ class Server:
         Cancellation: the connection is aborted.
         """
         tls = transport.tls
-        if isinstance(tls, trio.SSLStream) and not await self._shake_hands(tls, transport.peername):
-            await transport.aclose_forcefully()
-            return
+        if isinstance(tls, trio.SSLStream):
+            ready = False
+            try:
+                ready = await self._shake_hands(tls, transport.peername)
+            finally:
+                if not ready:
+                    await transport.aclose_forcefully()
+            if not ready:
+                return
         if self._stopping:  # accepted, but not begun when the grace ended
             await transport.aclose_forcefully()
             return
@@ -257,11 +274,11 @@ class Server:
             with trio.move_on_after(self._shared.config.times.handshake) as scope:
                 if self._shared.draining:
                     scope.cancel(reason="drain")
-                self._opening.add(scope)
+                self._opening[scope] = None
                 try:
                     await stream.do_handshake()  # nothing, after the first time
                 finally:
-                    self._opening.discard(scope)
+                    self._opening.pop(scope, None)
                     self._on_closed()
                 return True
             self._refused(peername, "drain" if self._shared.draining else "handshake too slow")
@@ -283,11 +300,16 @@ class Server:
 
         return admit
 
+    def _leave(self) -> None:
+        """Count a connection no more that has passed the gate."""
+        self._gate.leave()
+        self._on_closed()
+
     async def _serve_plain(self, sock: socket.socket, peername: Address) -> None:
         try:
             await self.serve_transport(SocketTransport(sock, peername=peername))
         finally:
-            self._gate.leave()
+            self._leave()
 
     async def _serve_opening(self, sock: socket.socket, peername: Address) -> None:
         """Serve a socket on which something comes before HTTP: a PROXY header, a TLS handshake, or both."""
@@ -297,7 +319,7 @@ class Server:
             with trio.move_on_after(self._shared.config.times.handshake) as scope:
                 if self._shared.draining:  # accepted, but not begun when the drain began
                     scope.cancel(reason="drain")
-                self._opening.add(scope)
+                self._opening[scope] = None
                 try:
                     proxy = await self._read_proxy(sock, peername)
                     if self._context is None:
@@ -307,7 +329,7 @@ class Server:
                             sock, self._context.current, server_side=True, peername=peername
                         )
                 finally:
-                    self._opening.discard(scope)
+                    self._opening.pop(scope, None)
                     self._on_closed()
                     if transport is None:
                         sock.close()
@@ -322,7 +344,7 @@ class Server:
             what = "PROXY header" if isinstance(exc, ProxyProtocolError) else "handshake"
             self._refused(peername, f"{what}: {exc}")
         finally:
-            self._gate.leave()
+            self._leave()
 
     async def _read_proxy(self, sock: socket.socket, peername: Address) -> ProxyHeader | None:
         config = self._shared.config
@@ -354,7 +376,7 @@ class Server:
             try:
                 await self.serve_transport(transport_over(stream))
             finally:
-                self._gate.leave()
+                self._leave()
 
         def admit(stream: trio.abc.Stream) -> None:
             nursery.start_soon(serve, stream, name="trio_http connection")
@@ -396,6 +418,8 @@ class Server:
                             )
         finally:
             await close_listeners(self.listeners)
+            self._is_accepting = False
+            self._on_closed()
 
     def _refused(self, peername: Address, why: str) -> None:
         if self._shared.instruments:
@@ -418,3 +442,8 @@ async def close_listeners(listeners: Sequence[trio.abc.Listener[Any]]) -> None:
                     await listener.aclose()
         except Exception:
             logger.exception("closing %r failed", listener)
+
+
+def _age(connection: Served) -> int:
+    """The key for an order that is the same in each run, as that of a set is not: the oldest first."""
+    return connection.number

@@ -22,9 +22,11 @@ class Served(Protocol):
 
     Attributes:
       exchange: how many exchanges it has completed.
+      number: of the connection in its server, from 1.
     """
 
     exchange: int
+    number: int
 
     @property
     def is_handling(self) -> bool:
