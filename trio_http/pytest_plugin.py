@@ -204,7 +204,7 @@ def open_http_client(keep_open: KeepOpen) -> OpenClient:
 def simulated_network(request: pytest.FixtureRequest) -> Iterator[SimulatedNetwork]:
     """A `SimulatedNetwork` in clear weather; its streams are closed when the test is over.
 
-    Its seed is ``--simulation-first``, or 0, and is told when the test fails. Ask for a clock that jumps, too.
+    Its seed is ``--simulation-first``, or 0; a test that fails tells it. Ask for a clock that jumps, too.
     """
     from trio_http.testing import SimulatedNetwork  # deferred import: as above
 

@@ -271,11 +271,14 @@ async def test_a_cancel_at_any_step_leaves_the_transport_to_its_owner(
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[StreamTransport]:
         peer = ScriptedPeer().expect(b"\x05\x02\x00\x02").send_bytewise(b"\x05\x02")
-        peer.expect(b"\x01\x04user\x06secret").send_bytewise(b"\x01\x00").expect(ASK).send_bytewise(reply)
+        peer.expect(b"\x01\x04user\x06secret").send_bytewise(b"\x01\x00").expect(ASK).send_bytewise(
+            reply
+        ).expect_end()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(peer.play)
             yield StreamTransport(peer.stream)
             nursery.cancel_scope.cancel()
+        peer.stream.close()
 
     async def scenario(transport: StreamTransport) -> None:
         with contextlib.suppress(SOCKSRefused):

@@ -303,11 +303,12 @@ async def test_a_cancel_at_any_step_leaves_the_transport_to_its_owner(
 ) -> None:
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[StreamTransport]:
-        peer = connecting().send_bytewise(answer)
+        peer = connecting().send_bytewise(answer).expect_end()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(peer.play)
             yield StreamTransport(peer.stream)
             nursery.cancel_scope.cancel()
+        peer.stream.close()
 
     async def scenario(transport: StreamTransport) -> None:
         with contextlib.suppress(ProxyRefused):
