@@ -63,6 +63,53 @@ async def test_what_the_soak_claims_of_our_client_holds() -> None:
     assert output.count("\n- holds: ") == 10
 
 
+@pytest.mark.parametrize("processes", ["one", "two"])
+async def test_what_the_soak_claims_of_our_client_and_our_server_holds(processes: str) -> None:
+    command = [sys.executable, str(FOLDER / "soak.py"), "--quick", "--seed", "1"]
+    done = await run([*command, *["--two-processes"] * (processes == "two")], seconds=SECONDS)
+    output = done.stdout.decode()
+    assert done.returncode == 0, output + done.stderr.decode()
+    assert "\nseed 1\n" in output
+    assert output.count("\n- holds: ") == (18 if processes == "one" else 20)
+
+
+@pytest.mark.parametrize(
+    ("planted", "refuted"),
+    [
+        (
+            "other answer,lost tail,task,descriptor,memory,log,unraisable,socket,commit",
+            [
+                "no answer to another request, none in part",
+                "no task is left",
+                "no descriptor is left open",
+                "memory of the process",
+                "nothing unexpected is logged",
+                "no exception is raised where nobody can catch it",
+                "no warning, of a resource or otherwise",
+                "no work that must not be cut short is",
+            ],
+        ),
+        ("hang", ["no request outlives its deadline"]),
+        (
+            "silence,lease",
+            [
+                "no request on a direct route goes without an answer",
+                "no connection is in use, dialed or waited for between requests",
+                "every pool can lend all its connections at once",
+            ],
+        ),
+    ],
+    ids=["left over", "hang", "silence"],
+)
+async def test_what_is_planted_into_the_soak_is_found(planted: str, refuted: list[str]) -> None:
+    command = [sys.executable, str(FOLDER / "soak.py"), "--quick", "--seed", "1", "--plant", planted]
+    done = await run([*command, "--longest", "3", "--patience", "1"], seconds=SECONDS)
+    output = done.stdout.decode()
+    assert done.returncode == 1, output + done.stderr.decode()
+    for claim in refuted:
+        assert f"\n- DOES NOT HOLD: {claim}" in output, output
+
+
 @pytest.mark.parametrize("script", ["stalled", "disconnect"])
 async def test_a_peer_that_does_not_hold_is_a_figure_and_no_failure(script: str) -> None:
     command = [sys.executable, str(FOLDER / f"{script}.py"), "--quick", "--server", "hypercorn"]

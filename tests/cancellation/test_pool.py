@@ -165,6 +165,7 @@ async def test_a_kept_connection_that_the_server_closes_in_the_moment_it_is_used
     assert sum(point.within.count("begin_on") for point in report.points) > 5
 
 
+@pytest.mark.finds_a_defect
 async def test_the_sweep_over_a_pool_would_see_a_connection_that_is_lost(autojump_clock: MockClock) -> None:
     async def scenario(client: Client) -> None:
         link = await client._pool.lease(client._planner.plan("GET", "/"))

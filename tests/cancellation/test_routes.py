@@ -115,6 +115,7 @@ async def test_a_dial_that_was_begun_to_warm_up_makes_room_for_who_asks(autojump
     await sweep_client(scenario, _quick, network={"dial_seconds": 5}, max_connections=1)
 
 
+@pytest.mark.finds_a_defect
 @pytest.mark.parametrize("shown", ["exchange", "dial", "connection"])
 async def test_accounts_that_do_not_balance_are_found(shown: str, autojump_clock: MockClock) -> None:
     """The instrument that all sweeps are held to: it finds what was told twice, or not at all."""

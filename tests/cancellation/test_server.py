@@ -328,6 +328,7 @@ async def test_a_client_that_breaks_off(at: int, autojump_clock: MockClock) -> N
     )
 
 
+@pytest.mark.finds_a_defect
 async def test_the_sweep_over_a_server_would_see_an_answer_that_is_wrong(autojump_clock: MockClock) -> None:
     with pytest.raises(AssertionError, match="the client received"):
         await sweep_server(
@@ -337,6 +338,7 @@ async def test_the_sweep_over_a_server_would_see_an_answer_that_is_wrong(autojum
         )
 
 
+@pytest.mark.finds_a_defect
 async def test_the_sweep_over_a_server_would_see_a_handler_that_swallows_the_cancel(
     autojump_clock: MockClock,
 ) -> None:

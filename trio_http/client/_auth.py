@@ -108,7 +108,7 @@ class Auth:
         Args:
           request: without these fields.
 
-        Cancellation: the request is not sent.
+        Cancellation: the request is not sent. It need not have a checkpoint: the request has.
         """
         return ()
 
@@ -130,7 +130,7 @@ class Auth:
         A 401 that came in one piece is read beforehand, so that a request for a token finds its connection
         free; one in the block of ``stream`` keeps its connection until this returns.
 
-        Cancellation: no other attempt is made.
+        Cancellation: no other attempt is made. As in `authorize`, it need not have a checkpoint.
         """
         return None
 
@@ -164,7 +164,7 @@ class BasicAuth(Auth):
     async def authorize(self, request: AuthRequest) -> FieldsInput:
         """Return the Authorization field, as `Auth.authorize`.
 
-        Cancellation: there is nothing in it to be cancelled.
+        Cancellation: there is nothing in it to be cancelled, and no checkpoint.
         """
         return self._fields
 

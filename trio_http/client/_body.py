@@ -210,7 +210,7 @@ class ResponseBody(MessageBody):
     async def release_early(self) -> None:
         """Give the link back if all of the body is here already, and it needs no decoding, which could fail.
 
-        Cancellation: not affected.
+        Cancellation: not affected; a checkpoint only where a foreign stream's close is one.
         """
         link = self._link
         if link.content is not None and self._decoder is None and self._error is None:
@@ -243,7 +243,7 @@ class ResponseBody(MessageBody):
           reuse: False closes the link if the body was not read to its end.
           error: what goes through the block, when that is why.
 
-        Cancellation: not affected.
+        Cancellation: not affected; a checkpoint only where a foreign stream's close is one.
         """
         self._closed = True
         if self._released:
@@ -280,7 +280,7 @@ class ResponseBody(MessageBody):
     async def end(self, because: str, error: BaseException | None) -> None:
         """Close the link, unless it was released already.
 
-        Cancellation: not affected.
+        Cancellation: not affected; a checkpoint only where a foreign stream's close is one.
         """
         self._closed = True
         if not self._released:

@@ -223,7 +223,7 @@ async def _connected(address: str, port: int, local_address: str | None) -> trio
             where += f" from {local_address}"
         # Trio's text for some of them holds what this one says better.
         why = str(exc) if exc.errno is None else os.strerror(exc.errno)
-        raise OSError(exc.errno, f"{why}: {where}") from exc
+        raise OSError(exc.errno, f"{why}: {where}") from exc  # noqa: ASYNC104  # not of a cancel: of an OSError
     return sock
 
 

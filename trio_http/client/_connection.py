@@ -45,7 +45,7 @@ class _Alone:
         return self.link
 
     async def lease(self, plan: RequestPlan) -> Link:
-        """See `Owner.lease`. No checkpoint.
+        """See `Owner.lease`. No checkpoint, except before an error that the caller is not to blame for.
 
         Raises:
           trio.BusyResourceError: another request is under way.
@@ -55,10 +55,12 @@ class _Alone:
         if self._lent:
             raise trio.BusyResourceError("another request is under way on this connection")
         if self.closed or self.link.transport.closed:
+            await trio.lowlevel.checkpoint()  # who tries until it succeeds must let others live
             raise PoolClosed("this connection is closed", _unsent(plan))
         if self.link.transport.is_stale():
             self.link.transport.close()
             await self.link.transport.aclose_forcefully()
+            await trio.lowlevel.checkpoint()
             raise ConnectionLost(
                 "the server has closed this connection, or broken its silence", _unsent(plan)
             )

@@ -133,6 +133,7 @@ class StreamContent(Content):
 
     async def open(self) -> ContentReader:
         """As `Content.open`."""
+        await trio.lowlevel.checkpoint()
         check_unused(self._used, "a stream")
         self._used = True
         return _StreamReader(self._stream)
@@ -169,6 +170,7 @@ class IterableContent(Content):
 
     async def open(self) -> ContentReader:
         """As `Content.open`."""
+        await trio.lowlevel.checkpoint()
         check_unused(self._used, f"an async iterable ({type(self._source).__name__})")
         self._used = True
         return _IterableReader(aiter(self._source))

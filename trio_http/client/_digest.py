@@ -161,7 +161,7 @@ class DigestAuth(Auth):
     async def authorize(self, request: AuthRequest) -> FieldsInput:
         """Return the Authorization field if a challenge is known that fits, as `Auth.authorize`.
 
-        Cancellation: there is nothing in it to be cancelled.
+        Cancellation: there is nothing in it to be cancelled, and no checkpoint.
         """
         for (origin, _), session in reversed(self._sessions.items()):
             if origin == request.origin and session.offer.covers(request.target):
@@ -182,7 +182,7 @@ class DigestAuth(Auth):
     async def answer(self, request: AuthRequest, response: Response, round: int) -> FieldsInput | None:
         """Return the field that answers the 401's challenge; None if the credentials were refused.
 
-        Cancellation: there is nothing in it to be cancelled.
+        Cancellation: there is nothing in it to be cancelled, and no checkpoint.
         """
         session = self._learn(request, response.headers)
         if session is None:

@@ -127,7 +127,10 @@ async def begin_and_close(link: Link, owner: Owner, plan: RequestPlan, reader: C
 
 
 async def _closed_after_failure(reader: ContentReader) -> None:
-    """Close a reader whose request has failed; what goes wrong in that must not take the failure's place."""
+    """Close a reader whose request has failed; what goes wrong in that must not take the failure's place.
+
+    Cancellation: it is closed all the same.
+    """
     try:
         await reader.aclose()
     except Exception:
@@ -220,9 +223,9 @@ async def begin_on(link: Link, owner: Owner, plan: RequestPlan, reader: ContentR
         else:
             await owner.discard(link, *ending(failure or exc))
         if isinstance(exc, LocalProtocolError) and not own:
-            raise InvalidRequest(str(exc)) from exc
+            raise InvalidRequest(str(exc)) from exc  # noqa: ASYNC104  # not of a cancel
         if failure is not None:
-            raise failure from exc
+            raise failure from exc  # noqa: ASYNC104  # not of a cancel: of one of `LINK_ERRORS`
         raise
 
 
@@ -247,7 +250,7 @@ async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> None:
             nursery.start_soon(upload.run, nursery.cancel_scope)
             await _receive_head(link, plan, upload)
             nursery.cancel_scope.cancel(reason="the final response has come")
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # cancel: raised below, unless something else says more
         error = _leaf(group)
     if link.raised is not None:
         raise link.raised  # as it is, also when it is a group

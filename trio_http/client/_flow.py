@@ -144,6 +144,7 @@ class Flow:
                         repeatable=repeatable,
                         attempt=attempt,
                     )
+                    # owned: with a delay it is for `_wait_past`, and nothing is awaited on the way there
                     if delay is not None and not retry.claim(delay):
                         delay = None
                 except BaseException:  # of the caller's own dice

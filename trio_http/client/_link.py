@@ -348,6 +348,8 @@ class Owner(Protocol):
         Args:
           because: why, in a few words, of which those before a colon are one of few.
           error: what ended the exchange, if anything did.
+
+        Cancellation: not affected.
         """
 
     def may_lease_again(self, plan: RequestPlan) -> bool:

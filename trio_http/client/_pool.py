@@ -173,7 +173,9 @@ class Pool:
 
     async def _wait(self, plan: RequestPlan) -> Link:
         if self._nursery is None or self.closed:
-            raise _refusal(plan, opened=self._nursery is not None)
+            refusal = _refusal(plan, opened=self._nursery is not None)
+            await trio.lowlevel.checkpoint()  # who tries until it succeeds must let others live
+            raise refusal
         await trio.lowlevel.checkpoint_if_cancelled()
         # No checkpoint from here to the wait: what is ordered is ordered for a waiter who is there.
         waiter = _Request()
@@ -201,7 +203,9 @@ class Pool:
         Cancellation: the dials go on.
         """
         if self._nursery is None or self.closed:
-            raise _refusal(plan, opened=self._nursery is not None)
+            refusal = _refusal(plan, opened=self._nursery is not None)
+            await trio.lowlevel.checkpoint()  # who tries until it succeeds must let others live
+            raise refusal
         await trio.lowlevel.checkpoint_if_cancelled()
         ended = trio.Event()
         errors: list[BaseException] = []
@@ -368,7 +372,7 @@ class Pool:
                 )
         except Exception as exc:  # noqa: BLE001  # handed to who waits for the connection, or logged
             error = exc
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: ASYNC103  # what is handed on is no cancel
             if slot.state is State.CLOSED or not _is_of_the_callers(exc) or not slot.place.waiters:
                 raise
             error = exc  # of a function of the caller's, who waits for it

@@ -91,12 +91,13 @@ async def race(
     Cancellation: every attempt is cancelled, and has ended when it comes out. A result is discarded.
     """
     _check(attempts, delay)
+    await trio.lowlevel.checkpoint_if_cancelled()  # a nursery has no such, nor need the attempts have
     state = _Race(attempts, wins, discard)
     stopped: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             await state.start(nursery, delay)
-    except BaseException as exc:  # noqa: BLE001  # raised below, without the nursery's group
+    except BaseException as exc:  # noqa: BLE001, ASYNC103  # raised below, without the nursery's group
         stopped = exc
     if stopped is not None or state.fatal:
         await state.fail(stopped)
@@ -168,7 +169,7 @@ class _Race(Generic[T]):
         except Exception as exc:  # noqa: BLE001  # kept: the caller raises it, unless another attempt succeeds
             self.errors[index] = exc
             self._failed(index)
-        except BaseException as exc:
+        except BaseException as exc:  # noqa: ASYNC103  # what is kept is no cancel; `fail` raises it
             if _has_cancelled(exc):
                 raise
             self._end(exc)
@@ -181,7 +182,7 @@ class _Race(Generic[T]):
         if not self._over:
             try:
                 won = self._wins is None or self._wins(result)
-            except BaseException as exc:  # noqa: BLE001  # raised by the caller
+            except BaseException as exc:  # noqa: BLE001, ASYNC103  # raised by the caller
                 self._end(exc)
         if won:
             self._end()

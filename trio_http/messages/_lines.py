@@ -108,6 +108,7 @@ class Lines:
                 raise StopAsyncIteration
             self._take(await self._body.receive_some())
         if len(self._ready[0]) > self._max_chars:
+            await trio.lowlevel.checkpoint()  # it is raised again by every later call
             raise LineTooLong(self._number + 1, self._max_chars)
         self._number += 1
         return self._ready.popleft()

@@ -122,7 +122,7 @@ class ServerConnection:
                     return False
         except Exception as exc:  # noqa: BLE001  # the boundary for handlers' errors: `_settle` reports them
             trouble = exc
-        except BaseExceptionGroup as group:
+        except BaseExceptionGroup as group:  # cancel: goes on, with the group or with what is left of it
             # The server itself is being cancelled. That passes; what else went wrong in the handler is
             # reported, as it is without a nursery around it. Beside an interrupt, it comes out with that.
             errors, rest = group.split(Exception)
@@ -417,7 +417,9 @@ class ServerConnection:
 
     def _means_gone(self, cause: Exception) -> bool:
         """Tell whether an exception says that the connection is no more, rather than that the handler
-        failed."""
+        failed. So does a group of such: one task of the handler's was sending, say, and another receiving."""
+        if isinstance(cause, ExceptionGroup):
+            return all(self._means_gone(each) for each in cause.exceptions)
         if isinstance(cause, ClientDisconnected):
             # That of another connection, which this handler sends to as well, is an error like others.
             return self._link.hangup == 2 or self._link.wire.our_state is wire.ERROR

@@ -6,6 +6,8 @@ import json
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import trio
+
 from trio_http._errors import HTTPException
 from trio_http._kinds import check_number
 from trio_http.messages import Pieces, decode_text
@@ -62,7 +64,11 @@ class RequestContent(ReceivedRequest):
         Cancellation: what was read is lost, and the exchange can only be given up.
         """
         check_number("limit", limit, unit="bytes")
-        self.limit_body(min(limit, self._link.max_body_bytes))
+        try:
+            self.limit_body(min(limit, self._link.max_body_bytes))
+        except HTTPException:  # the client's fault, so it comes as what a wait for the client would bring
+            await trio.lowlevel.checkpoint()
+            raise
         if self._body is not None and self._body.at_end and self._link.body_received:
             # Nothing is left, and an empty content would be taken for what the client has sent.
             raise RuntimeError(
@@ -107,6 +113,7 @@ class RequestContent(ReceivedRequest):
         if (self.headers.get("content-type") or "").partition(";")[0].strip().lower() != (
             "application/x-www-form-urlencoded"
         ):
+            await trio.lowlevel.checkpoint()
             raise HTTPException(415, "the request's content must be application/x-www-form-urlencoded\n")
         content = await self.read(limit)
         try:

@@ -111,6 +111,8 @@ class ResponseStream(trio.abc.SendStream):
         Cancellation: some, all or none was sent. Every later send raises, and the connection is aborted when
         the block ends.
         """
+        if self._broken:
+            await trio.lowlevel.checkpoint()  # who tries again and again must let others live
         self._check_open()
         if not self.started:
             raise RuntimeError("this response has not begun: send within `async with`")
@@ -132,6 +134,8 @@ class ResponseStream(trio.abc.SendStream):
 
         Cancellation: nothing has changed.
         """
+        if self._broken:
+            await trio.lowlevel.checkpoint()
         self._check_open()
         await self._link.wait_send_all_might_not_block()
 

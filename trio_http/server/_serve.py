@@ -207,10 +207,10 @@ def _ungrouped() -> Iterator[None]:
     """Let what stands alone in the groups of our nurseries come out as it is: a KeyboardInterrupt, say."""
     try:
         yield
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # cancel: goes on, with the group or out of it
         leaf: BaseException = group
         while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
             leaf = leaf.exceptions[0]
         if leaf is group:
             raise
-        raise leaf from leaf.__cause__
+        raise leaf from leaf.__cause__  # noqa: ASYNC123  # what it loses is our own nurseries' group

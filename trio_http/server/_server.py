@@ -166,7 +166,8 @@ class Server:
         shared.ticker.watch(self)
 
     async def shutdown(self, grace: float = math.inf) -> None:
-        """Do as `begin_shutdown`, and wait until all connections are closed: ``grace`` seconds at most.
+        """Do as `begin_shutdown`, and wait until all connections and listeners are closed: ``grace`` seconds
+        at most.
 
         Called from a handler, it does not wait for that handler's own connection, nor for those of others
         that have called it.

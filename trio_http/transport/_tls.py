@@ -114,9 +114,11 @@ class TLSTransport(SocketBase):
             raise
         try:
             await transport._shake_hands()
-        except BaseException:
+        except BaseException as exc:
             # Not an abort: the alert that says why may be on its way to the peer.
             transport._close_socket()
+            if isinstance(exc, trio.BrokenResourceError):  # maybe at once, and the caller may try again
+                await trio.lowlevel.checkpoint()
             raise
         return transport
 
@@ -340,6 +342,8 @@ class TLSTransport(SocketBase):
         try:
             async with self._write_lock:
                 while not (pushed := self._push()) or rest or self._engine.broken:
+                    if self.closed:  # while we waited for the lock, or had been woken already
+                        raise trio.ClosedResourceError("this connection was closed by our side")
                     if self._engine.broken:
                         # A receiver met a failure meanwhile, and what waited was thrown away.
                         raise trio.BrokenResourceError(

@@ -65,10 +65,12 @@ async def tls_over(
     try:
         transport = TLSOverTransport(inner, context, server_side, server_hostname, leftover, session)
         await transport._shake_hands()
-    except BaseException:
+    except BaseException as exc:
         # First a regular close, where that is possible: the alert that says why may be on its way to the
         # peer, and an abort would overtake it.
         inner.close()
         await inner.aclose_forcefully()
+        if isinstance(exc, trio.BrokenResourceError):  # maybe at once, and the caller may try again
+            await trio.lowlevel.checkpoint()
         raise
     return transport
