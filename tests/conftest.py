@@ -21,6 +21,16 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=20_0
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Write what sweeps have tried to the file that ``SWEEP_REPORT`` names; `.ci/run` compares it with docs.
+
+    By the environment, since the command is the README's own; and taken out of it, since some tests start
+    another pytest.
+    """
+    if (report := os.environ.pop("SWEEP_REPORT", None)) is not None:
+        config.option.sweep_report = report
+
+
 @pytest.fixture
 def program() -> Callable[[str], str]:
     """A function that gives the path of an installed program, and skips the test where it is not installed.
