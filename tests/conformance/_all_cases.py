@@ -1,0 +1,19 @@
+"""Imports all files that register cases."""
+
+from tests.conformance import cases_auth as cases_auth
+from tests.conformance import cases_bodies as cases_bodies
+from tests.conformance import cases_client as cases_client
+from tests.conformance import cases_connection as cases_connection
+from tests.conformance import cases_contents as cases_contents
+from tests.conformance import cases_handshakes as cases_handshakes
+from tests.conformance import cases_limits as cases_limits
+from tests.conformance import cases_request as cases_request
+from tests.conformance import cases_server as cases_server
+from tests.conformance import cases_testing as cases_testing
+from tests.conformance import cases_transport as cases_transport
+from tests.conformance import cases_transport_stream as cases_transport_stream
+from tests.conformance import visits_client as visits_client
+from tests.conformance import visits_messages as visits_messages
+from tests.conformance import visits_server as visits_server
+from tests.conformance import visits_testing as visits_testing
+from tests.conformance import visits_transport as visits_transport
