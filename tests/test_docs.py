@@ -20,6 +20,8 @@ import trio.testing
 import trio_http
 import trio_http.testing
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -59,7 +61,7 @@ def snippets() -> list[Any]:
 async def test_the_readmes_client_gets_what_the_readmes_server_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    server, _, client = (program(source) for source in blocks(README, "python"))
+    server, _, client, _ = (program(source) for source in blocks(README, "python"))
     async with trio.open_nursery() as nursery:
         running = await nursery.start(trio_http.serve_tcp, server["app"], 0)
         await client["main"](f"{running.url.rstrip('/')}/hello/you")
@@ -71,7 +73,7 @@ async def test_the_readmes_client_gets_what_the_readmes_server_says(
 
 @pytest.mark.interop
 async def test_the_readmes_clock_ticks_until_the_server_shuts_down_and_says_goodbye() -> None:
-    _, clock, _ = (program(source) for source in blocks(README, "python"))
+    _, clock, _, _ = (program(source) for source in blocks(README, "python"))
     async with trio.open_nursery() as nursery:
         running = await nursery.start(trio_http.serve_tcp, clock["clock"], 0)
         async with trio_http.Client() as client, client.stream("GET", running.url + "/") as response:
@@ -81,10 +83,18 @@ async def test_the_readmes_clock_ticks_until_the_server_shuts_down_and_says_good
                 assert (await response.read()).endswith(b"event: bye\ndata:\n\n")
 
 
+async def test_the_readmes_sweep_passes(autojump_clock: trio.testing.MockClock) -> None:
+    names = program(blocks(README, "python")[3])
+    told: list[trio_http.testing.SweepReport] = []
+    with trio_http.testing.watch_sweeps(told.append):
+        await names["test_a_cancel_breaks_no_client"](autojump_clock)
+    assert len(told[0].points) > 20
+
+
 async def test_the_readmes_clock_stops_when_its_client_goes_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    _, names, _ = (program(source) for source in blocks(README, "python"))
+    _, names, _, _ = (program(source) for source in blocks(README, "python"))
     ended = trio.Event()
 
     async def app(request: trio_http.Request) -> None:
@@ -158,7 +168,7 @@ def blocks_of_tests(*, over_sockets: bool) -> list[Any]:
     return [
         pytest.param(source, id=str(number))
         for number, source in enumerate(blocks((ROOT / PAGE_OF_TESTS).read_text("utf-8"), "python"), start=1)
-        if ("serve_tcp" in source) == over_sockets
+        if ("serve_tcp" in source) == over_sockets and "pytestmark" not in source
     ]
 
 
@@ -184,6 +194,15 @@ async def test_the_tests_of_the_guide_pass(
 @pytest.mark.parametrize("source", blocks_of_tests(over_sockets=True))
 async def test_the_tests_of_the_guide_pass_over_sockets(source: str) -> None:
     await pass_all_tests(program(source))
+
+
+def test_the_guides_test_with_fixtures_passes(pytester: pytest.Pytester) -> None:
+    page = (ROOT / PAGE_OF_TESTS).read_text("utf-8")
+    (settings,) = blocks(page, "ini")
+    (source,) = (source for source in blocks(page, "python") if "pytestmark" in source)
+    pytester.makeini(settings)
+    pytester.makepyfile(source)
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 async def recorded(record: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch) -> None:

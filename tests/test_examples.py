@@ -21,8 +21,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
-# What a reader takes in at one look; a metrics page is a list, and lists are longer.
-MAX_LINES = {"metrics.py": 80}
+# What a reader takes in at one look; a metrics page is a list, and lists are longer; a pool brings its test.
+MAX_LINES = {"metrics.py": 80, "sweep_a_pool.py": 70}
 MOST_LINES = 60
 # Far above what any step takes on a busy machine, far below the patience of a test run.
 SECONDS = 30
@@ -95,6 +95,7 @@ def test_the_examples_are_those_that_are_run_here() -> None:
         "metrics.py",
         "reverse_proxy.py",
         "sse.py",
+        "sweep_a_pool.py",
         "upload.py",
     }
 
@@ -429,3 +430,14 @@ def test_the_reverse_proxy_answers_for_a_server_that_is_not_there() -> None:
             connection.request("GET", "/")
             assert connection.getresponse().status == 502
             connection.close()
+
+
+def test_sweep_a_pool_finds_what_the_careless_pool_loses_and_nothing_in_the_other() -> None:
+    with example("sweep_a_pool.py") as process:
+        stdout, stderr = process.communicate(timeout=SECONDS)
+    assert (process.returncode, stderr) == (0, "")
+    careless, careful = re.split(r"(?=^9 cancel points)", stdout, flags=re.MULTILINE)
+    assert careless.startswith("cancelled at step 1, woken at its beginning")
+    assert "  afterwards:     taken, 1 waiting\n  to run it alone: only='1 woken'" in careless
+    assert "failed" not in careful
+    assert "  step 2, beside at " in careful

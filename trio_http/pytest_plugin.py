@@ -114,6 +114,7 @@ class _Tally:
 
 
 _TALLY: pytest.StashKey[_Tally] = pytest.StashKey()
+_SWEEPS = "trio_http_sweeps"  # by this name one process hands its entries to another
 
 
 @pytest.hookimpl(wrapper=True)
@@ -125,6 +126,20 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     tally = item.config.stash[_TALLY]
     with testing.watch_sweeps(lambda report: tally.add(item, report)):
         return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where pytest-xdist has given the tests to several processes, hand on what this one has swept."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_SWEEPS] = [attrs.asdict(entry) for entry in session.config.stash[_TALLY].entries]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what another process has swept; one that has crashed has handed on nothing."""
+    output = getattr(node, "workeroutput", None) or {}
+    node.config.stash[_TALLY].entries += [_Entry(**entry) for entry in output.get(_SWEEPS, ())]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -171,6 +186,8 @@ async def keep_open(nursery: trio.Nursery) -> AsyncIterator[KeepOpen]:
             left.set()
 
     async def enter(manager: AbstractAsyncContextManager[T]) -> T:
+        if not isinstance(manager, AbstractAsyncContextManager):
+            raise TypeError(f"keep_open takes an async context manager, like `async with`; got {manager!r}")
         value: T = await nursery.start(keep, manager)
         return value
 
@@ -201,7 +218,7 @@ def open_http_client(keep_open: KeepOpen) -> OpenClient:
 
 
 @pytest.fixture
-def simulated_network(request: pytest.FixtureRequest) -> Iterator[SimulatedNetwork]:
+async def simulated_network(request: pytest.FixtureRequest) -> AsyncIterator[SimulatedNetwork]:
     """A `SimulatedNetwork` in clear weather; its streams are closed when the test is over.
 
     Its seed is ``--simulation-first``, or 0; a test that fails tells it. Ask for a clock that jumps, too.
@@ -210,9 +227,8 @@ def simulated_network(request: pytest.FixtureRequest) -> Iterator[SimulatedNetwo
 
     seed = request.config.getoption("simulation_first")
     request.node.add_report_section("setup", "simulated network", f"seed {seed}")
-    network = SimulatedNetwork(seed=seed)
-    yield network
-    network.close()
+    async with SimulatedNetwork(seed=seed) as network:
+        yield network
 
 
 @pytest.fixture

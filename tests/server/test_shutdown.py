@@ -574,7 +574,7 @@ async def test_a_connection_that_begins_in_the_drain_holds_nothing_up(
         assert running.server._gate.enter()
         if grace == 0:
             running.server.begin_shutdown(grace)
-            while not running.server._stopping:  # noqa: ASYNC110  # nobody else is told of it
+            while not running.server._stopping:  # nobody else is told of it
                 await trio.lowlevel.checkpoint()
             running.server.admit(running.server._shared.nursery)(ours, None)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import warnings
@@ -180,3 +181,25 @@ async def test_what_is_made_once_and_kept_for_good_was_not_left_behind() -> None
 
     assert (await cancel_at_every_step(scenario)).points
     os.close(cache[0])
+
+
+async def test_garbage_of_an_earlier_time_is_blamed_on_nobody() -> None:
+    """It used to be: the collector came by in the midst of an innocent run, and found a socket in a ring."""
+
+    class Ring:
+        def __init__(self) -> None:
+            self.socket = socket.socket()
+            self.itself = self
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        rubbish = [[] for _ in range(20_000)]  # enough for the collector to come by
+        assert rubbish
+
+    Ring()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        assert (await cancel_at_every_step(scenario)).points
+        assert gc.isenabled()
+        gc.collect()

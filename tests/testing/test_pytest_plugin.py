@@ -55,6 +55,18 @@ def test_the_summary_says_what_was_swept(run: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["cancellation sweeps: 1 scenarios, 8 cancel points, 0 failures"])
 
 
+def test_what_was_swept_in_several_processes_is_added_up(run: pytest.Pytester) -> None:
+    """With pytest-xdist the summary used to be left out, and the report to be empty."""
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    run.makepyfile(test_one=SWEEP, test_other=SWEEP)
+    result = run.runpytest_subprocess("-n", "2", "--sweep-report=report.json")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["cancellation sweeps: 2 scenarios, 16 cancel points, 0 failures"])
+    entries = json.loads((run.path / "report.json").read_text("utf-8"))
+    assert sorted(entry["test"].partition("::")[0] for entry in entries) == ["test_one.py", "test_other.py"]
+    assert {entry["steps"] for entry in entries} == {3}
+
+
 def test_a_run_without_sweeps_says_nothing_and_imports_nothing(run: pytest.Pytester) -> None:
     run.makepyfile(
         """

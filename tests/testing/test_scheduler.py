@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -23,6 +24,7 @@ def test_trios_private_names_are_where_they_are_expected() -> None:
     assert callable(trio.lowlevel.Task._attempt_abort)
     assert _run.CancelReason(source="deadline", reason="ours").reason == "ours"
     assert trio.CancelScope()._cancel_reason is None
+    assert {"scope", "parent"} <= {field.alias for field in attrs.fields(_run.CancelStatus)}
 
 
 def test_no_other_module_touches_trios_private_names() -> None:
@@ -86,7 +88,7 @@ async def test_what_a_task_is_about_to_be_sent_is_told_by_the_reason(reason: str
     class Look(trio.abc.Instrument):
         def before_task_step(self, task: trio.lowlevel.Task) -> None:
             if task is me:
-                seen.append(_scheduler.cancelled_with(task, "ours"))
+                seen.append(_scheduler.cancelled_with(task, "ours") is not None)
 
     me = trio.lowlevel.current_task()
     trio.lowlevel.add_instrument(look := Look())
@@ -114,3 +116,28 @@ async def test_a_deadline_that_is_made_to_pass_is_known_by_its_reason(
             raise
     assert scope.cancelled_caught
     assert [(exc.source, exc.reason) for exc in told] == [("deadline", "ours")]
+
+
+async def test_the_scopes_of_a_task_are_told_from_the_innermost_out_to_one() -> None:
+    """A tripwire for the names in which Trio keeps them."""
+    task = trio.lowlevel.current_task()
+    with trio.CancelScope() as outer, trio.CancelScope() as middle, trio.CancelScope() as inner:
+        await trio.lowlevel.checkpoint()
+        assert _scheduler.scopes_within(task, outer) == (inner, middle)
+        assert _scheduler.scopes_within(task, inner) == ()
+        assert _scheduler.scopes_within(task, trio.CancelScope())[:3] == (inner, middle, outer)
+
+
+async def test_the_errors_that_a_nursery_has_to_raise_are_counted() -> None:
+    async def fail() -> None:
+        raise KeyError("one of two")
+
+    with pytest.RaisesGroup(KeyError, KeyError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            nursery.start_soon(fail)
+            nursery.start_soon(trio.lowlevel.checkpoint)
+            assert _scheduler.count_errors(nursery) == 0
+            for _ in range(2):  # the first one to fail cancels the nursery, which is not to be seen here
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            assert _scheduler.count_errors(nursery) == 2

@@ -222,6 +222,45 @@ async def test_a_piece_that_comes_to_no_good(
     assert await pair.received() == [end]
 
 
+async def test_after_an_ending_the_rest_of_the_script_is_not_played(autojump_clock: MockClock) -> None:
+    script = (
+        Mishap(way="client", at_byte=3, then="silence"),
+        Mishap(way="client", at_byte=5, stall=2, then="reset"),
+    )
+    pair = await Pair.make(Weather(script=script))
+    await pair.client.send_all(b"0123456789")
+    assert await pair.received() == [(0, b"012"), (math.inf, "nothing")]
+    events = pair.network.events
+    assert (events["silence"], events["stall"], events["reset"], events["lose"]) == (1, 0, 0, 2)
+
+
+async def test_of_two_endings_by_time_the_earlier_one_counts(autojump_clock: MockClock) -> None:
+    script = (
+        Mishap(way="client", at_second=1, stall=1, then="reset"),
+        Mishap(way="client", at_second=1.5, stall=9, then="reset"),
+    )
+    pair = await Pair.make(Weather(script=script))
+    assert await pair.received() == [(2, "reset")]
+
+
+async def test_an_ending_by_bytes_waits_for_the_bytes_before_it(autojump_clock: MockClock) -> None:
+    script = (Mishap(way="client", at_byte=3, then="cut"),)
+    pair = await Pair.make(Weather(bytes_per_second=1, script=script))
+    await pair.client.send_all(b"abcdef")
+    assert await pair.received() == [(3, b"abc"), (3, b"")]
+
+
+async def test_bytes_in_a_stall_for_ever_are_lost(autojump_clock: MockClock) -> None:
+    pair = await Pair.make(Weather(script=(Mishap(way="client", at_second=1, stall=math.inf),), silence=1))
+    await trio.sleep(2)
+    await pair.client.send_all(b"abc")
+    await pair.client.send_all(b"def")
+    assert [entry[3:5] for entry in pair.network.trace if entry.side == "client" and entry.time == 2] == [
+        ("lose", 3),
+        ("lose", 3),
+    ]
+
+
 async def test_a_cut_way_lets_no_reset_through(autojump_clock: MockClock) -> None:
     pair = await Pair.make(Weather(latency=1, script=(Mishap(way="client", at_byte=0, then="silence"),)))
     pair.client.reset()

@@ -277,9 +277,13 @@ def test_a_program_may_set_its_own_weather() -> None:
     assert 16 < report.virtual_seconds - 8 * 1 < 8 * 6
 
 
-def test_no_seeds_are_no_runs() -> None:
-    report = simulate(hangs, seeds=[])
-    assert report.runs == 0
+async def does_nothing(simulation: Simulation) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+def test_a_run_without_connections_says_that_the_network_did_nothing() -> None:
+    report = simulate(does_nothing, seeds=[0])
+    assert report.runs == 1
     assert "the network: nothing" in str(report)
 
 

@@ -296,6 +296,7 @@ async def test_a_renamed_cancel_is_found() -> None:
 
     text = await failure(scenario)
     assert "has raised ConnectionError: the request has failed where only Cancelled" in text
+    assert "completed" not in text
 
 
 async def test_an_error_in_the_clean_up_is_found_inside_its_group() -> None:
@@ -373,13 +374,50 @@ async def test_a_shield_without_a_deadline_is_found_when_patience_ends(
 async def test_a_wait_that_comes_again_when_it_was_ended_is_ended_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """And whatever the scenario makes of it in the end, it is the wait that is told."""
+    ended = 0
+
     async def scenario() -> None:
+        nonlocal ended
         for _ in range(3):
             with contextlib.suppress(AssertionError), trio.CancelScope(shield=True):
-                await trio.sleep_forever()
-        raise AssertionError("it gave in")
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    ended += 1
+        raise LookupError("it gave in")
 
-    assert await failure(scenario) == "it gave in"
+    with pytest.raises(
+        AssertionError, match=r"not ended within 300 s; it waits at testing/test_sweep\.py"
+    ) as caught:
+        await cancel_at_every_step(scenario)
+    assert str(caught.value.__cause__) == "it gave in"
+    assert ended == 6  # the run that is left alone is made again when it fails
+
+
+async def test_code_that_takes_the_end_of_all_patience_for_an_error_of_its_own_does_not_pass(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It used to: what ends a wait comes out of that wait, and many a clean-up catches every error."""
+
+    async def scenario() -> None:
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            with contextlib.suppress(Exception), trio.CancelScope(shield=True):
+                await trio.sleep(1000)
+            raise
+
+    assert "it has not ended within 300 s" in await failure(scenario)
+
+
+async def test_a_loop_that_takes_its_end_for_an_error_of_its_own_does_not_pass_either() -> None:
+    async def scenario() -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                await trio.lowlevel.checkpoint()
+
+    assert "it has not ended within 50 steps" in await failure(scenario, max_steps=50)
 
 
 async def test_a_child_that_waits_for_ever_in_a_shield_is_found(
@@ -397,7 +435,9 @@ async def test_a_child_that_waits_for_ever_in_a_shield_is_found(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child)
 
-    assert "not ended within 300 s; it waits at testing/test_sweep.py" in await failure(scenario)
+    text = await failure(scenario)
+    assert "not ended within 300 s; it waits at testing/test_sweep.py" in text
+    assert text.count("not ended") == 1  # who only waits for the child is not told
 
 
 @pytest.mark.parametrize("as_child", [False, True], ids=["in its own task", "in a child"])

@@ -86,7 +86,7 @@ async def test_httpcore_loses_a_connection_for_good(seed: int, autojump_clock: M
     report = await sweep_httpcore(seed)
     assert report.failures
     for failure in report.failures:
-        assert failure.reason == "TooSlowError()"
+        assert failure.reason == "check has raised TooSlowError()"
         assert failure.point is not None
         assert failure.point.moment == "beside"  # at its own steps no cancel finds it
         assert failure.point.landed is not None

@@ -47,7 +47,8 @@ async def test_a_failure_has_the_point_the_state_and_the_way_to_run_it_alone() -
         await cancel_at_every_step(careless, world=fresh_slots, check=none_taken, only="1 waiting", seed=0)
     failure = caught.value
     assert str(failure).splitlines() == [
-        f"cancelled at step 1, waiting at {HERE} (the scenario's task): AssertionError: a slot is lost",
+        f"cancelled at step 1, waiting at {HERE} (the scenario's task): "
+        "check has raised AssertionError: a slot is lost",
         f"  Cancelled came: {HERE}",
         "  state before:   Slots(taken=0, runs=0)",
         "  when cancelled: Slots(taken=1, runs=0)",
@@ -113,6 +114,22 @@ async def test_a_sweep_that_keeps_going_tells_of_every_failure() -> None:
     assert text.count("FAILED") == 4
 
 
+async def test_a_sweep_that_keeps_going_ends_although_no_point_is_reached_any_more() -> None:
+    visits: list[int] = []
+
+    @contextlib.asynccontextmanager
+    async def world() -> AsyncIterator[Slots]:
+        visits.append(len(visits))
+        if len(visits) > 1:
+            raise OSError("no room")
+        yield Slots()
+
+    report = await cancel_at_every_step(careless, world=world, keep_going=True)
+    assert report.points == ()
+    assert {failure.reason.partition(": ")[2] for failure in report.failures} == {"no room"}
+    assert len(report.failures) == 9  # three moments of the three steps that there were
+
+
 async def test_the_report_tells_where_each_cancel_landed() -> None:
     report = await cancel_at_every_step(careless, world=fresh_slots)
     landed = {point.key: point.landed.line if point.landed else None for point in report.points}
@@ -136,6 +153,19 @@ async def test_a_cancel_that_lands_in_a_child_is_told_there() -> None:
 
     report = await cancel_at_every_step(scenario)
     assert "child" in {point.landed.function for point in report.points if point.landed}
+
+
+async def test_a_cancel_that_is_met_again_in_the_clean_up_is_told_where_it_came_first() -> None:
+    async def scenario() -> None:
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            await trio.lowlevel.checkpoint()
+
+    report = await cancel_at_every_step(scenario, only="1 waiting")
+    (landed,) = [point.landed for point in report.points]
+    assert landed is not None
+    assert landed.line == scenario.__code__.co_firstlineno + 2
 
 
 async def test_who_watches_is_told_of_every_sweep_well_or_not() -> None:

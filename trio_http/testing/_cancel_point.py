@@ -61,7 +61,7 @@ def parse_key(key: str) -> tuple[int, Moment]:
     Raises:
       ValueError: it is none.
     """
-    step, _, moment = key.partition(" ")
+    step, _, moment = str(key).partition(" ")
     for known in get_args(Moment):
         if moment == known and step.isdecimal() and int(step) > 0:
             return int(step), known

@@ -1,17 +1,18 @@
 """The one place that touches Trio's private names: what a sweep needs to see and to steer.
 
-Trio runs the tasks that are ready at the same time in a random order and has no public seed for it; it does
-not tell what a task is about to be sent, nor whose deadline has cancelled it; and a task that waits in a
-shield cannot be ended.
+Trio runs the tasks that are ready at the same time in a random order and has no public seed for it. It does
+not tell what a task is about to be sent, nor whose deadline has cancelled it, nor whether it has raised
+in the end. And a task that waits in a shield cannot be ended.
 `tests/testing/test_scheduler.py` fails on the day when one of these names moves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 from collections.abc import Iterator
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import attrs
 import trio
@@ -36,10 +37,32 @@ def repeatable_order(seed: int) -> Iterator[None]:
         _run._ALLOW_DETERMINISTIC_SCHEDULING = before  # type: ignore[misc]
 
 
-def cancelled_with(task: trio.lowlevel.Task, reason: str) -> bool:
-    """Whether a task that is about to run will meet `trio.Cancelled` with this reason in its await."""
-    error = getattr(task._next_send, "error", None)
-    return isinstance(error, trio.Cancelled) and error.reason == reason
+class Sending(Protocol):
+    """What Trio sends to a task, when that is an exception."""
+
+    error: BaseException
+
+
+def cancelled_with(task: trio.lowlevel.Task, reason: str) -> Sending | None:
+    """Return what a task that is about to run is sent, if that is `trio.Cancelled` with this reason."""
+    sending = cast("Any", task._next_send)
+    error = getattr(sending, "error", None)
+    return sending if isinstance(error, trio.Cancelled) and error.reason == reason else None
+
+
+def scopes_within(task: trio.lowlevel.Task, outermost: trio.CancelScope) -> tuple[trio.CancelScope, ...]:
+    """Return the scopes in which a task is, from the innermost out to ``outermost``, without that one."""
+    scopes: list[trio.CancelScope] = []
+    status: _run.CancelStatus | None = task._cancel_status
+    while status is not None and status._scope is not outermost:
+        scopes.append(status._scope)
+        status = status.parent
+    return tuple(scopes)
+
+
+def count_errors(nursery: trio.Nursery) -> int:
+    """Return how many exceptions a nursery has to raise when it is left."""
+    return len(nursery._pending_excs)
 
 
 def raise_in_waiting(task: trio.lowlevel.Task, text: str) -> bool:
@@ -123,3 +146,19 @@ def cancels_in_order() -> Iterator[None]:
         else:
             _run.id = outer  # type: ignore[attr-defined]
         _run.CancelStatus.__attrs_post_init__ = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def resting_collector() -> Iterator[None]:
+    """While the block runs, Python's collector of cyclic garbage does not.
+
+    What it found would be of an earlier time, and its warnings and finalizers would come at a moment that
+    depends on how much was made before.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

@@ -15,6 +15,7 @@ from typing import Self
 import attrs
 import trio
 
+from ._arguments import check_bytes, check_function, check_int
 from ._conversation import Conversation, ScriptFailed, check_seconds
 
 _END = "the end of the stream"
@@ -46,6 +47,7 @@ class Steps(abc.ABC):
 
     def expect(self, data: bytes) -> Self:
         """Receive exactly ``data``, in however many parts; fail at the first byte that differs."""
+        check_bytes("data", data)
 
         async def run(talk: Conversation) -> None:
             while not talk.rest().startswith(data):
@@ -68,6 +70,9 @@ class Steps(abc.ABC):
         Raises:
           ValueError: ``marker`` is empty.
         """
+        check_bytes("marker", marker)
+        check_bytes("startswith", startswith)
+        check_bytes("contains", contains)
         if not marker:
             raise ValueError("an empty marker marks nothing")
 
@@ -87,6 +92,8 @@ class Steps(abc.ABC):
         Args:
           startswith, contains: what has to stand at the beginning, and anywhere, of it.
         """
+        check_bytes("startswith", startswith)
+        check_bytes("contains", contains)
 
         async def run(talk: Conversation) -> None:
             while await talk.receive():
@@ -155,6 +162,7 @@ class Steps(abc.ABC):
 
     def send(self, data: bytes) -> Self:
         """Send ``data`` at once."""
+        check_bytes("data", data)
 
         async def run(talk: Conversation) -> None:
             await talk.stream.send_all(data)
@@ -169,6 +177,7 @@ class Steps(abc.ABC):
         have been waiting for a millisecond of real time; a program elsewhere may still receive two at once,
         for which `send_slowly` is the cure. (What has left the kernel is known on Linux only.)
         """
+        check_bytes("data", data)
 
         async def run(talk: Conversation) -> None:
             await trio.lowlevel.checkpoint()
@@ -183,6 +192,7 @@ class Steps(abc.ABC):
         Raises:
           ValueError: ``each`` is less than 1, or ``seconds`` is negative or endless.
         """
+        check_bytes("data", data)
         if each < 1:
             raise ValueError(f"each must be at least 1, got {each}")
         check_seconds(seconds)
@@ -231,6 +241,7 @@ class Steps(abc.ABC):
         ``call(event.set)`` tells a test how far the script is, and ``call(event.wait)`` waits for the test.
         What the function raises ends the play, and comes out of it as it is.
         """
+        check_function("what a script calls", function, ())
 
         async def run(talk: Conversation) -> None:
             await trio.lowlevel.checkpoint()
@@ -276,6 +287,7 @@ class Steps(abc.ABC):
 
     def then(self, script: Script) -> Self:
         """Go on with the steps of another script."""
+        check_script(script)
         return self._add(*script.steps)
 
     def repeat(self, script: Script, times: int | None = None) -> Self:
@@ -288,8 +300,9 @@ class Steps(abc.ABC):
         Raises:
           ValueError: ``times`` is less than 1, or ``script`` has no steps.
         """
-        if times is not None and times < 1:
-            raise ValueError(f"times must be at least 1, got {times}")
+        check_script(script)
+        if times is not None:
+            check_int("times", times, 1)
         if not script.steps:
             raise ValueError("a script without steps cannot be repeated")
 
@@ -329,6 +342,16 @@ class Script(Steps):
 
     def _add(self, *steps: Step) -> Self:
         return attrs.evolve(self, steps=(*self.steps, *steps))
+
+
+def check_script(script: object) -> None:
+    """Refuse what is no script.
+
+    Raises:
+      TypeError: it is none.
+    """
+    if not isinstance(script, Script):
+        raise TypeError(f"expected a Script, such as Script().send(b'...'), got {script!r}")
 
 
 async def perform(step: Step, talk: Conversation, place: str) -> None:

@@ -12,7 +12,7 @@ import trio
 from trio_http.server import Handler, Server, ServerConfig, check_handler, serve_connection
 
 from ._conversation import close_now
-from ._script import Script
+from ._script import Script, check_script
 from ._scripted_peer import ScriptedPeer
 from ._scripted_server import ScriptedServer, connected
 from ._streams import MemoryStream, memory_pair
@@ -48,12 +48,14 @@ async def play_to(
 
     Raises:
       ScriptFailed: the server has not done what the script expects.
-      ValueError: ``destination`` is a server without a socket.
+      TypeError: ``script`` is none.
+      ValueError: ``destination`` is a server without a socket, or a URL.
       OSError: nobody listens there.
       Exception: of a function that the script calls.
 
     Cancellation: the connection is reset.
     """
+    check_script(script)
     address = _address_of(destination)
     stream: trio.abc.Stream = await connected(address)
     try:
@@ -87,12 +89,13 @@ async def play_to_handler(
 
     Raises:
       ScriptFailed: the server has not done what the script expects; it was cancelled then.
-      TypeError: ``handler`` cannot be one.
+      TypeError: ``handler`` or ``script`` cannot be one.
       Exception: of a function that the script calls.
 
     Cancellation: the connection is broken on both sides, and the handler cancelled.
     """
     check_handler(handler)  # here, where it is the test that is told
+    check_script(script)
     streams = memory_pair(max_buffer_bytes)
     peer = ScriptedPeer(streams, script=script)
     try:
@@ -142,4 +145,6 @@ def _address_of(destination: Destination) -> tuple[str, int] | str:
                 name = beneath.socket.getsockname()
                 return name if isinstance(name, str) else (name[0], name[1])
         raise ValueError("this server listens on no socket")
+    if isinstance(destination, str) and "://" in destination:
+        raise ValueError(f"expected (host, port) or the path of a Unix socket, not a URL: {destination!r}")
     return destination if isinstance(destination, tuple) else os.fspath(destination)

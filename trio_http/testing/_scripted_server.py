@@ -30,7 +30,7 @@ from typing import Any, Final, Literal, TypeAlias
 import trio
 
 from ._conversation import Conversation, ScriptFailed, check_seconds, close_now
-from ._script import Script
+from ._script import Script, check_script
 from ._scripted_peer import ScriptedPeer
 from ._streams import memory_pair
 
@@ -243,6 +243,7 @@ async def open_scripted_server(
         to its end, or more connections came than scripts. The text has the connection, the step and the
         bytes. Its cause may be an exception of the block.
       Exception: of a function that a script calls.
+      TypeError: a script is none.
       ValueError: ``over`` is none of the three, or another argument is out of range.
       OSError: the socket cannot be opened, as when the system has no Unix sockets.
 
@@ -250,6 +251,8 @@ async def open_scripted_server(
     """
     if over not in _WAYS:
         raise ValueError(f"over must be one of {', '.join(_WAYS)}, got {over!r}")
+    for script in scripts:
+        check_script(script)
     check_seconds(patience, "patience")
     if max_buffer_bytes is not None and max_buffer_bytes < 1:
         raise ValueError(f"max_buffer_bytes must be at least 1, got {max_buffer_bytes}")
@@ -316,4 +319,8 @@ async def connected(address: Any) -> trio.SocketStream:
     """
     if isinstance(address, tuple):
         return await trio.open_tcp_stream(*address)
-    return await trio.open_unix_socket(address)
+    try:
+        return await trio.open_unix_socket(address)
+    except OSError as exc:
+        exc.filename = address  # the system's error does not say it
+        raise

@@ -14,7 +14,7 @@ from ._simulated_listener import SimulatedListener
 from ._simulated_stream import SimulatedStream
 from ._simulated_trace import TraceEntry, trace_digest
 from ._simulated_way import Way
-from ._simulated_weather import CLEAR, ConnectionFacts, Side, Weather, draw, generator
+from ._simulated_weather import CLEAR, ConnectionFacts, Side, Weather, check_weather, draw, generator
 
 
 class SimulatedNetwork(trio.abc.AsyncResource):
@@ -53,6 +53,7 @@ class SimulatedNetwork(trio.abc.AsyncResource):
         weather: Weather | Callable[[ConnectionFacts], Weather] = CLEAR,
         buffer_bytes: int = 64 * 1024,
     ) -> None:
+        check_weather(weather)
         if buffer_bytes < 1:
             raise ValueError(f"buffer_bytes must be at least 1, got {buffer_bytes}")
         self.weather = weather
@@ -98,6 +99,7 @@ class SimulatedNetwork(trio.abc.AsyncResource):
             default is the kernel's of many systems.
 
         Raises:
+          ValueError: ``host`` is a URL, or ``backlog`` less than 1.
           OSError: somebody listens there already.
           trio.ClosedResourceError: the network was closed.
         """
@@ -105,6 +107,8 @@ class SimulatedNetwork(trio.abc.AsyncResource):
             raise ValueError(f"backlog must be at least 1, got {backlog}")
         if self._closed:
             raise trio.ClosedResourceError("this network was closed")
+        if "/" in host:
+            raise ValueError(f"a host is a name or an address, as a dial has it, and no URL; got {host!r}")
         place = (host.lower(), port)
         if place in self._listeners and not self._listeners[place].closed:
             raise OSError(errno.EADDRINUSE, f"somebody listens on {host}:{port} already")
@@ -129,6 +133,8 @@ class SimulatedNetwork(trio.abc.AsyncResource):
         now = trio.current_time()
         facts = ConnectionFacts(number=number, host=host, port=port, scheme=scheme, time=now, random=luck)
         weather = self.weather if isinstance(self.weather, Weather) else self.weather(facts)
+        if not isinstance(weather, Weather):
+            raise TypeError(f"the function given as weather must return a Weather, and returned {weather!r}")
         there, back = (self._way(side, number, weather) for side in ("client", "server"))
         if weather.dial_seconds is None:
             seconds = there.latency + back.latency
@@ -145,7 +151,10 @@ class SimulatedNetwork(trio.abc.AsyncResource):
             await listener._wait_for_room()
         if listener is None or refused or listener.closed:
             self._note(number, "server", "refuse", 0)
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"the connection to {host}:{port} was refused")
+            why = "by the weather" if refused else "nobody listens there"
+            raise ConnectionRefusedError(
+                errno.ECONNREFUSED, f"the connection to {host}:{port} was refused: {why}"
+            )
         # No checkpoint from here: the connection belongs to the listener and to the caller.
         connection = SimulatedConnection(facts, weather, (there, back), self.trace)
         ours, theirs = SimulatedStream(connection, "client"), SimulatedStream(connection, "server")

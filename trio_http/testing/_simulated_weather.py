@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -50,6 +51,15 @@ def _sizes(value: int | tuple[int, int]) -> tuple[int, int]:
     if not 1 <= low <= high:
         raise ValueError(f"expected a size of at least 1, or a pair of them, lowest first; got {value!r}")
     return low, high
+
+
+def _script(value: object) -> tuple[Mishap, ...]:
+    """Return the mishaps of a script."""
+    script = tuple(value) if isinstance(value, Iterable) else (value,)
+    for mishap in script:
+        if not isinstance(mishap, Mishap):
+            raise TypeError(f"the script of a weather is a list of Mishap, got {value!r}")
+    return script
 
 
 def _chance(weather: object, field: attrs.Attribute[Any], value: float) -> None:
@@ -134,7 +144,7 @@ class Weather:
     )
     dial_refused: float = attrs.field(default=0.0, validator=_chance)
     black_hole: float = attrs.field(default=0.0, validator=_chance)
-    script: tuple[Mishap, ...] = attrs.field(default=(), converter=tuple)
+    script: tuple[Mishap, ...] = attrs.field(default=(), converter=_script)
     server: Weather | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -176,6 +186,18 @@ class ConnectionFacts:
     scheme: str
     time: float
     random: random.Random = attrs.field(repr=False)
+
+
+def check_weather(weather: object) -> None:
+    """Refuse what is neither a weather nor a function that may give one.
+
+    Raises:
+      TypeError: so it is.
+    """
+    if not isinstance(weather, Weather) and not callable(weather):
+        raise TypeError(
+            f"weather must be a Weather, such as STORM, or a function that gives one; got {weather!r}"
+        )
 
 
 #: Nothing ever goes wrong, and nothing takes time.

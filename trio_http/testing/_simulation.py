@@ -11,10 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import trio
 
+from ._arguments import check_function, check_int
+from ._scheduler import resting_collector
 from ._simulated_trace import trace_digest
-from ._simulated_weather import CLEAR, ConnectionFacts, Weather
+from ._simulated_weather import CLEAR, ConnectionFacts, Weather, check_weather
 from ._simulation_report import SimulationFailed, SimulationReport
 from ._simulation_run import SimulatedRun, Simulation, Terms
+from ._steering import steering
 
 
 def simulate(
@@ -55,7 +58,7 @@ def simulate(
 
     Args:
       program: is called with a `Simulation`.
-      seeds: of the runs, in this order.
+      seeds: of the runs, in this order; at least one.
       weather, buffer_bytes: as `SimulatedNetwork`.
       max_virtual_seconds: a run that takes longer on its clock does not end. Arbitrary.
       max_steps: so does one whose tasks take more steps. Arbitrary: some seconds of work.
@@ -66,7 +69,10 @@ def simulate(
 
     Raises:
       SimulationFailed: a run has failed; its text has the seed. Not with ``keep_going``.
-      RuntimeError: called within a `trio.run`; there, use `SimulatedNetwork`.
+      TypeError: an argument is of the wrong kind, such as one number for ``seeds``.
+      ValueError: there are no seeds, or a limit is too low.
+      RuntimeError: called within a `trio.run`; there, use `SimulatedNetwork`. Or another thread sweeps or
+        simulates already.
     """
     if not max_virtual_seconds > 0 or max_steps < 1:
         raise ValueError(f"limits are above 0, got {max_virtual_seconds!r} virtual s and {max_steps!r} steps")
@@ -79,13 +85,18 @@ def simulate(
         max_virtual_seconds=max_virtual_seconds,
         max_steps=max_steps,
     )
+    check_function("the program", program, ("a Simulation",))
+    check_weather(weather)
+    if not isinstance(seeds, Iterable):
+        raise TypeError(f"seeds are several, range({seeds!r}) or [{seeds!r}], and not {seeds!r}")
     failures: list[SimulationFailed] = []
     events: Counter[str] = Counter()
     digest = hashlib.blake2b(digest_size=16)
     runs = steps = connections = 0
     seconds = 0.0
-    with _steady_process():
+    with steering(f"a simulation of {terms.name}"), _steady_process():
         for seed in seeds:
+            check_int("a seed", seed)
             run = SimulatedRun(terms, seed)
             failed = run.run()
             if failed is not None and not keep_going:
@@ -101,6 +112,8 @@ def simulate(
             del run, failed
             # Here, so that nothing is finalized in the next run, at a moment that depends on this one.
             gc.collect()
+    if not runs:
+        raise ValueError(f"there are no seeds in {seeds!r}: nothing was tried")
     return SimulationReport(
         runs=runs,
         failures=tuple(failures),
@@ -115,18 +128,16 @@ def simulate(
 @contextlib.contextmanager
 def _steady_process() -> Iterator[None]:
     """Keep the process's own chance out of the block, and the block's out of what follows."""
-    state, collecting = random.getstate(), gc.isenabled()
-    gc.disable()
+    state = random.getstate()
     # What was there before need not be looked at after each run; that takes longer than the run.
     may_freeze = hasattr(gc, "freeze")
     frozen_before = may_freeze and gc.get_freeze_count() > 0
-    if may_freeze:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if may_freeze and not frozen_before:
-            gc.unfreeze()
-        if collecting:
-            gc.enable()
-        random.setstate(state)
+    with resting_collector():
+        if may_freeze:
+            gc.freeze()
+        try:
+            yield
+        finally:
+            if may_freeze and not frozen_before:
+                gc.unfreeze()
+            random.setstate(state)

@@ -9,12 +9,14 @@ import attrs
 import trio
 import trio.testing
 
+from ._arguments import awaited
+from ._interrupts import interrupt_in
 from ._said import said
 from ._scheduler import cancels_in_order, raise_in_ready, raise_in_waiting, repeatable_order
 from ._simulated_network import SimulatedNetwork
 from ._simulated_weather import ConnectionFacts, Weather, generator
 from ._simulation_report import SimulationFailed
-from ._task_tree import draw_tasks, is_within, tasks_under, where
+from ._task_tree import draw_tasks, function_name, is_within, tasks_under
 
 # Virtual seconds that a program has for its clean-up when it is cancelled, before its tasks are ended by
 # force. Arbitrary; far above what a clean-up of ours may take.
@@ -51,7 +53,7 @@ class Terms:
     @property
     def name(self) -> str:
         """The program's name."""
-        return getattr(self.program, "__name__", None) or repr(self.program)
+        return function_name(self.program).rpartition("<locals>.")[2]
 
 
 class SimulatedRun(trio.abc.Instrument):
@@ -91,7 +93,7 @@ class SimulatedRun(trio.abc.Instrument):
             except Exception as exc:  # noqa: BLE001  # judged below
                 self._error = self._error or exc
             except BaseExceptionGroup as group:  # cancel: outside of `trio.run` there is none
-                raise _interrupt_in(group) from group
+                raise (interrupt_in(group) or group) from group
         self.seconds = self._clock.current_time()
         return self._judged()
 
@@ -123,7 +125,7 @@ class SimulatedRun(trio.abc.Instrument):
             nursery.start_soon(self._perform, nursery.cancel_scope, name=self._terms.name)
 
     async def _perform(self, whole: trio.CancelScope) -> None:
-        self._task = task = trio.lowlevel.current_task()
+        self._task = trio.lowlevel.current_task()
         simulation = Simulation(
             seed=self._seed,
             random=generator(self._seed, "program"),
@@ -132,10 +134,9 @@ class SimulatedRun(trio.abc.Instrument):
         )
         try:
             with self._scope:
-                await self._terms.program(simulation)
+                program = self._terms.program
+                await awaited("the program", program, program(simulation))
                 self._left = self.network.left_open()
-                # Of nurseries that were entered by hand.
-                self._left += [f"the task {left.name}, at {where(left)}" for left in tasks_under(task)[1:]]
         except Exception as exc:  # noqa: BLE001  # `run` judges it
             self._error = exc
         finally:
@@ -165,10 +166,3 @@ class SimulatedRun(trio.abc.Instrument):
             self._endless = why
             self._tasks = draw_tasks(self._task)
             self._scope.cancel(reason="the simulated program does not end")
-
-
-def _interrupt_in(exc: BaseException) -> BaseException:
-    """Return what made a group one of more than errors, such as KeyboardInterrupt."""
-    while isinstance(exc, BaseExceptionGroup):
-        exc = next(inner for inner in exc.exceptions if not isinstance(inner, Exception))
-    return exc

@@ -24,8 +24,9 @@ inside itself are its own, because the same cancel reaches them all.
 
 These rules hold after each run, whatever the scenario is:
 
-1. When `Cancelled` was delivered to the scenario, it comes out of it: neither swallowed nor turned into
-   something else. A scenario that was not waiting for anything any more may complete instead.
+1. When `Cancelled` was delivered to the scenario, or to a task inside it, it comes out of it: neither
+   swallowed nor turned into something else. A scenario that was not waiting for anything any more may
+   complete instead.
 2. No task, descriptor, socket or stream in memory is left that was not there before; nothing was dropped that
    should have been closed.
 3. It ends at all, within ``patience`` seconds of Trio's clock: with an autojump clock this costs nothing.
@@ -34,9 +35,11 @@ The second is a list of invariants, to which the caller adds. What else must hol
 in ``check``.
 
 The hard case is the first rule, for a scenario that comes to its end looks the same whether it was told or
-not. So before each step the sweep looks at what the scenario's task is about to be sent, and knows its own
-cancel by the reason. Only that task is watched so: a *child* that swallows `Cancelled` is found if its
-parent is told, too, or by ``check``.
+not. So before each step of its tasks the sweep looks at what the task is about to be sent, and knows its own
+cancel by the reason. A task that was sent it and ends without raising anything has swallowed it, unless a
+scope within was cancelled on its own and has caught it; or, of a child's, somebody keeps it to hand it on, as
+an ``outcome.Error`` does. Not found is a task that swallows it, meets it again at its next checkpoint, and so
+raises it in the end.
 """
 
 from __future__ import annotations
@@ -45,21 +48,26 @@ import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 import attrs
 import trio
-import trio.testing
 
+from ._arguments import as_context, check_function, check_int, check_invariants, check_world
 from ._cancel_point import OTHER_MOMENTS, OWN_MOMENTS, Moment, parse_key
 from ._invariants import DEFAULT_INVARIANTS, Invariant
 from ._said import said
-from ._scheduler import cancels_in_order, repeatable_order
+from ._scheduler import cancels_in_order, repeatable_order, resting_collector
+from ._steering import steering
 from ._sweep_report import SweepFailed, SweepReport, sweep_defaults, tell_watchers
 from ._sweep_run import SweepRun
-from ._task_tree import all_tasks
+from ._task_tree import all_tasks, function_name
 
 T = TypeVar("T")
+
+# Rounds of Trio that tasks have which are just about to end, before they count as left behind. Arbitrary; not
+# until all wait, for one that was left behind may never.
+_LAST_ROUNDS: Final = 100
 
 
 @overload
@@ -121,14 +129,16 @@ async def cancel_at_every_step(
 
         report = await cancel_at_every_step(scenario, world=lambda: open_client(app), check=check)
 
-    Works for any Trio code. Use an autojump clock where the scenario waits for time.
+    Works for any Trio code. Use an autojump clock where the scenario waits for time; but none where it waits
+    for threads, processes or sockets of the system under a timeout, for it jumps to the timeout and does not
+    wait for them. One sweep at a time, or one inside another: it sets the order of all tasks of the process.
 
     Args:
       scenario: what is cancelled. It must succeed when it is left alone, and do the same in every run.
       world: gives an async context manager, entered afresh for each run and not cancelled; what it yields
         is handed to ``scenario``, ``check`` and ``state``. None: they are called without arguments.
-      check: raises, or returns, whether all is well after the scenario has ended; sync or async. It is
-        called in the world, also after the run that is left alone.
+      check: raises when something is wrong after the scenario has ended, and returns otherwise; sync or
+        async. It is called in the world, also after the run that is left alone.
       state: returns whatever shows best how things stand, such as the statistics of a pool; its text is in
         the report of a failure, as it was before, at the cancel, and after. It is called in the midst of
         Trio's work, so it may look at things and nothing else. None: what the world yields, if there is one.
@@ -138,8 +148,8 @@ async def cancel_at_every_step(
       only: the key of one cancel point, as a failure gives it; only that run is made, after the one that is
         left alone.
       keep_going: collect failures in the report, instead of raising the first one.
-      max_steps: a scenario of more steps is taken for endless.
-      patience: seconds on Trio's clock that one run may take.
+      max_steps: a scenario of more steps is taken for endless. At least 1.
+      patience: seconds on Trio's clock that one run may take. Above 0.
       seed: decides in which order ready tasks run; the same seed gives the same runs. Another one may find
         another defect. None: 0, or what pytest was told by ``--sweep-seed``.
 
@@ -149,24 +159,41 @@ async def cancel_at_every_step(
     Raises:
       SweepFailed: a rule is broken, or ``check`` has raised (its exception is the cause). The text has
         the cancel point, what could be seen before and after, and how to run it alone.
-      ValueError: ``only`` is no key, or the run ended before that point came.
-      Exception: what the scenario raises when it is left alone, or what is found then.
+      TypeError: an argument is of the wrong kind: no async function, or one that takes something else.
+      ValueError: ``only`` is no key, or the run ended before that point came; or a limit is too low.
+      RuntimeError: another task or thread sweeps or simulates already.
+      Exception: what the scenario raises when it is left alone, or what is found then; a note says so.
 
     Cancellation: the run under way is cancelled like any code, and no further one begins.
     """
     seed = sweep_defaults.seed if seed is None else seed
     only = sweep_defaults.only if only is None else only
+    given = () if world is None else ("what the world gives",)
+    check_function("the scenario", scenario, given)
+    if world is not None:
+        check_world(world)
+    if check is not None:
+        check_function("check", check, given)
+    if state is not None:
+        check_function("state", state, given, waits=False)
+    check_int("seed", seed)
+    check_int("max_steps", max_steps, 1)
+    if not patience > 0:
+        raise ValueError(f"patience must be above 0 seconds, got {patience}")
+    name = function_name(scenario)
     sweep = _Sweep(
-        scenario, world, check, state, tuple(invariants), beside, keep_going, max_steps, patience, seed
-    )
-    try:
-        if only is None:
-            await sweep.run_all()
-        else:
-            await sweep.run_only(*parse_key(only))
-    finally:
-        report = sweep.report()
-        tell_watchers(report)
+        scenario, world, check, state, check_invariants(invariants),
+        beside, keep_going, max_steps, patience, seed,
+    )  # fmt: skip
+    with steering(f"a sweep of {name}"):
+        try:
+            if only is None:
+                await sweep.run_all()
+            else:
+                await sweep.run_only(*parse_key(only))
+        finally:
+            report = sweep.report(name)
+            tell_watchers(report)
     return report
 
 
@@ -187,10 +214,10 @@ class _Sweep:
     steps: int = 0
     runs: list[SweepRun] = attrs.field(factory=list)
     failures: list[SweepFailed] = attrs.field(factory=list)
+    raised_by_check: Exception | None = None
 
-    def report(self) -> SweepReport:
+    def report(self, name: str) -> SweepReport:
         points = tuple(run.point for run in self.runs if run.point is not None)
-        name = getattr(self.scenario, "__qualname__", repr(self.scenario))
         return SweepReport(points, self.steps, tuple(self.failures), name, self.seed)
 
     async def run_all(self) -> None:
@@ -255,12 +282,14 @@ class _Sweep:
         )
         self.runs.append(run)
         try:
-            with repeatable_order(self.seed), cancels_in_order():
+            with repeatable_order(self.seed), cancels_in_order(), resting_collector():
                 await self._run_in_world(run, value)
         except Exception as exc:
             if step is None:
+                exc.add_note("This was the run that a sweep leaves alone: nothing has been cancelled yet.")
                 raise
-            failure = SweepFailed(run.point, run.place(), said(exc), run.state, self.seed)
+            reason = f"check has raised {said(exc)}" if exc is self.raised_by_check else said(exc)
+            failure = SweepFailed(run.point, run.place(), reason, run.state, self.seed)
             self.failures.append(failure)
             raise failure from exc
         return run
@@ -269,7 +298,7 @@ class _Sweep:
         before = all_tasks()
         with contextlib.ExitStack() as watched:
             for invariant in self.invariants:
-                watched.enter_context(invariant())
+                watched.enter_context(as_context(invariant, invariant()))
             if self.world is None:
                 error = await self._perform(run, value)
             else:
@@ -278,6 +307,7 @@ class _Sweep:
                     # The world is left in peace, also after a failure: its nurseries would group that.
                     async with self.world() as given:
                         value.append(given)
+                        del given  # what is kept of it is in the list, and goes with that
                         error = await self._perform(run, value)
                 except Exception:
                     if error is None:
@@ -285,18 +315,28 @@ class _Sweep:
             value.clear()  # what was yielded is the world's, and may go with it
             if error is not None:
                 raise error
-            if all_tasks() - before:  # they may be just about to end
-                await trio.testing.wait_all_tasks_blocked()
+            for _ in range(_LAST_ROUNDS):
+                if all_tasks() <= before:
+                    break
+                await trio.lowlevel.checkpoint()
 
     async def _perform(self, run: SweepRun, value: list[object]) -> Exception | None:
         """Perform and check; return what went wrong."""
         try:
             await run.drive(self.scenario, tuple(value), self.patience)
-            if self.check is not None:
-                verdict = self.check(*value)
-                if inspect.isawaitable(verdict):
-                    await verdict
         except Exception as exc:  # noqa: BLE001  # raised by `_run_in_world`
+            return exc
+        try:
+            if self.check is not None:
+                verdict: object = self.check(*value)
+                if inspect.isawaitable(verdict):
+                    verdict = await verdict
+                if isinstance(verdict, bool):  # who returns one wants it to be looked at
+                    raise TypeError(
+                        f"check must raise when something is wrong, as assert does, and returned {verdict}"
+                    )
+        except Exception as exc:  # noqa: BLE001  # as above
+            self.raised_by_check = exc
             return exc
         return None
 

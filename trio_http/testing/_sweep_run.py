@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
 import trio
+import trio.testing
 
+from ._arguments import awaited
 from ._cancel_point import CancelPoint, Moment
+from ._delivery import Delivery, Told
+from ._interrupts import interrupt_in
 from ._said import said
 from ._scheduler import cancelled_with, pass_deadline, raise_in_ready, raise_in_waiting
 from ._sweep_report import RunState
-from ._task_tree import Place, draw_tasks, frames_of, is_within, place_of, task_name, tasks_under, where
+from ._task_tree import (
+    Place,
+    draw_tasks,
+    frames_of,
+    is_within,
+    place_of,
+    task_name,
+    tasks_under,
+    waits_outside,
+    where,
+)
 
 # A run is stopped when it has gone on for so many steps after its cancel: it must be catching `Cancelled`
 # in a loop. Arbitrary.
 _STEPS_AFTER_CANCEL: Final = 10_000
+
+# Real seconds that a thread or the system has to bring what is waited for, when Trio's clock can jump: that
+# has gone on to the end of all patience in no time. Arbitrary.
+_REAL_SECONDS: Final = 2.0
 
 
 class SweepRun(trio.abc.Instrument):
@@ -48,13 +67,13 @@ class SweepRun(trio.abc.Instrument):
         self._task: trio.lowlevel.Task | None = None
         self._driver: trio.lowlevel.Task | None = None
         self._nursery: trio.Nursery | None = None
-        self._counted: trio.lowlevel.Task | None = None  # whose step it is that was counted last
         self._scope = trio.CancelScope()
         self._landed: Place | None = None
-        self._told: Place | None = None  # where the scenario's own task met `Cancelled`
+        self._told: dict[trio.lowlevel.Task, Told] = {}  # of our cancel; tasks that are not over
+        self._swallowed = ""  # what is to be said of the first one; the delivery itself holds frames
         self._error: Exception | None = None
         self._ended = False
-        self._stopped = False
+        self._endless = ""  # what is to be said of a run that was ended by force
         self._reason = f"cancelled by a sweep, {moment} at step {step}"
 
     def place(self) -> str:
@@ -69,6 +88,7 @@ class SweepRun(trio.abc.Instrument):
         Raises:
           AssertionError: a rule was broken.
           Exception: the scenario's own, when nothing was cancelled.
+          KeyboardInterrupt, SystemExit: as they came, also out of a group.
 
         Cancellation: the scenario is cancelled, too, and has ended when it comes out.
         """
@@ -80,21 +100,26 @@ class SweepRun(trio.abc.Instrument):
                 # Beside the scenario and not around it: a deadline around it would be seen by what it calls.
                 nursery.start_soon(self._lose_patience, patience)
                 nursery.start_soon(self._perform, scenario, args, nursery.cancel_scope, name=scenario)
+        except BaseExceptionGroup as group:  # cancel: goes on in the group, or an interrupt does
+            interrupt = interrupt_in(group)
+            if interrupt is None:
+                raise
+            raise interrupt from group
         finally:
             self.state = attrs.evolve(self.state, after=self._describe())
             if self.point is not None:
                 completed = self._ended and self._error is None and not self._scope.cancelled_caught
                 self.point = attrs.evolve(self.point, landed=self._landed, completed=completed)
+        if self._endless:  # whatever it has made of the error that ended it
+            raise AssertionError(self._endless) from self._error
         if self._error is not None:
             if self.point is None:
                 raise self._error
             raise AssertionError(
                 f"the scenario has raised {said(self._error)} where only Cancelled or nothing may come out"
             ) from self._error
-        if self.point is not None and self.point.completed and self._told is not None:
-            raise AssertionError(
-                f"Cancelled was swallowed: it was raised at {self._told}, and the scenario went on"
-            )
+        if self._swallowed:
+            raise AssertionError(f"Cancelled was swallowed: it was raised at {self._swallowed} went on")
 
     async def _perform(
         self, scenario: Callable[..., Awaitable[object]], args: tuple[object, ...], whole: trio.CancelScope
@@ -104,19 +129,28 @@ class SweepRun(trio.abc.Instrument):
         try:
             with self._scope:
                 self._begin_step(self._task, own=True)
-                await scenario(*args)
+                await awaited("the scenario", scenario, scenario(*args))
         except Exception as exc:  # noqa: BLE001  # `drive` judges it, and raises
             self._error = exc
+        else:
+            if not self._scope.cancelled_caught and self._task in self._told:
+                self._see_lost(self._task, self._told[self._task].lost_at_the_end())
         finally:
             self._ended = True
+            self._told.clear()  # what it holds, holds all that was in the frames
             trio.lowlevel.remove_instrument(self)
             whole.cancel()
 
     async def _lose_patience(self, patience: float) -> None:
         while True:  # what catches the error, and waits on, meets it again
             await trio.sleep(patience)
+            jumps = isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
+            if jumps and any(map(waits_outside, self._leaves())):
+                await _wait_really()
             for task in self._leaves():
-                raise_in_waiting(task, f"it has not ended within {patience} s; it waits at {where(task)}")
+                text = f"it has not ended within {patience} s; it waits at {where(task)}"
+                self._endless = self._endless or text
+                raise_in_waiting(task, text)
 
     # --------------------------------------------------------------------------------------- as an instrument
 
@@ -127,37 +161,46 @@ class SweepRun(trio.abc.Instrument):
         own = is_within(task, self._task)
         if own:
             self._see_cancelled(task)
+            if task in self._told:
+                self._told[task].begin_step(task)
         elif not self._beside or self._is_drivers(task):
             return
         self._begin_step(task, own)
         limit = self._max_steps if self.point is None else self.point.step + _STEPS_AFTER_CANCEL
-        if own and len(self.owners) > limit and not self._stopped:
-            self._stopped = True  # once: what it brings down must be left to end in order
-            raise_in_ready(task, f"it has not ended within {limit} steps; is it endless?")
+        if own and len(self.owners) > limit and not self._endless:
+            # Once: what it brings down must be left to end in order.
+            self._endless = f"it has not ended within {limit} steps; is it endless?"
+            raise_in_ready(task, self._endless)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """Cancel after the step when it is the one."""
-        counted, self._counted = self._counted, None
-        if self._ended or self.point is not None or task is not counted or len(self.owners) != self._step:
+        if self._ended or self.point is not None or len(self.owners) != self._step:
             return
         if self._moment == ("waiting" if self.owners[-1] else "beside"):
             self._cancel(task)
 
     def _begin_step(self, task: trio.lowlevel.Task, own: bool) -> None:
         self.owners.append(own)
-        self._counted = task
         if own and len(self.owners) == self._step and self._moment in ("woken", "deadline"):
             self._cancel(task)
 
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """See whether a task within the scenario that was cancelled has ended as if it had not been."""
+        told = self._told.pop(task, None)
+        if told is not None and task is not self._task:
+            self._see_lost(task, told.lost(task))
+
     def _see_cancelled(self, task: trio.lowlevel.Task) -> None:
         """Note where `Cancelled` comes out, when it is ours that the task is about to be sent."""
-        if self.point is None or (self._landed is not None and self._told is not None):
-            return
-        if cancelled_with(task, self._reason):
-            place = place_of(task)
-            self._landed = self._landed or place
-            if task is self._task:
-                self._told = self._told or place
+        sending = None if self.point is None else cancelled_with(task, self._reason)
+        if sending is not None:
+            self._landed = self._landed or place_of(task)
+            self._told.setdefault(task, Told()).add(task, sending, self._scope)
+
+    def _see_lost(self, task: trio.lowlevel.Task, delivery: Delivery | None) -> None:
+        if delivery is not None and not self._swallowed:
+            who = "the scenario" if task is self._task else f"{task_name(task)}, a task within it,"
+            self._swallowed = f"{delivery.place}, and {who}"
 
     def _cancel(self, task: trio.lowlevel.Task) -> None:
         assert self._task is not None
@@ -188,3 +231,12 @@ class SweepRun(trio.abc.Instrument):
         return [
             task for task in tasks_under(self._task) if not any(n.child_tasks for n in task.child_nurseries)
         ]
+
+
+async def _wait_really() -> None:
+    """Wait some time that is not Trio's."""
+    over = threading.Event()
+    try:
+        await trio.to_thread.run_sync(over.wait, _REAL_SECONDS, abandon_on_cancel=True)
+    finally:
+        over.set()

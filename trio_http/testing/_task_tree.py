@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import linecache
 import os
@@ -12,12 +13,13 @@ from types import FrameType
 import attrs
 import trio
 
+_TRIO = os.path.dirname(inspect.getfile(trio)) + os.sep
+
 # Code whose awaits say less than those of who called it.
-_NOT_SHOWN = (
-    os.path.dirname(inspect.getfile(trio)) + os.sep,
-    os.path.dirname(__file__) + os.sep,
-    inspect.getfile(contextlib),
-)
+_NOT_SHOWN = (_TRIO, os.path.dirname(__file__) + os.sep, inspect.getfile(contextlib))
+
+# Where Trio waits for what no clock of its own can bring: threads, and the system's events.
+_OUTSIDE = (_TRIO + "_threads.py", os.path.join(_TRIO, "_core", "_io_"))
 
 
 @attrs.frozen
@@ -71,14 +73,22 @@ def is_within(task: trio.lowlevel.Task, root: trio.lowlevel.Task | None) -> bool
 def frames_of(task: trio.lowlevel.Task) -> list[tuple[FrameType, int]]:
     """Return the frames and lines of the awaits in which the task is, the outermost first.
 
-    Without Trio's and those of this package's tools for tests. When there are no others, the innermost of
-    those; none when the task is over.
+    Without Trio's and those of this package's tools for tests. When there are no others, the innermost that
+    says most: one of the tools before one of Trio's. None when the task is over.
     """
     if getattr(task.coro, "cr_frame", None) is None:
         return []
     frames = list(task.iter_await_frames())
-    shown = [entry for entry in frames if not entry[0].f_code.co_filename.startswith(_NOT_SHOWN)]
-    return shown or frames[-1:]
+    for hidden in (_NOT_SHOWN, (_TRIO,)):
+        shown = [entry for entry in frames if not entry[0].f_code.co_filename.startswith(hidden)]
+        if shown:
+            return shown if hidden is _NOT_SHOWN else shown[-1:]
+    return frames[-1:]
+
+
+def waits_outside(task: trio.lowlevel.Task) -> bool:
+    """Whether a task waits for a thread or for the system, which go by no clock of Trio's."""
+    return any(frame.f_code.co_filename.startswith(_OUTSIDE) for frame, _ in task.iter_await_frames())
 
 
 def place_of(task: trio.lowlevel.Task) -> Place | None:
@@ -103,6 +113,13 @@ def draw_tasks(root: trio.lowlevel.Task, indent: str = "") -> str:
         children = sorted(nursery.child_tasks, key=lambda task: (task_name(task), where(task)))
         lines.extend(draw_tasks(child, indent + "  ") for child in children)
     return "\n".join(lines)
+
+
+def function_name(function: object) -> str:
+    """Return the name of a function; of a partial that of what it calls, of any other object its class's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
 def task_name(task: trio.lowlevel.Task) -> str:
