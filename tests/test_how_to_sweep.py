@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,7 @@ Stage = Callable[[str], ModuleType]
 
 def with_methods(source: str, methods: str) -> str:
     """The pool's source, where these methods stand in the place of those of their names."""
+    methods = textwrap.indent(textwrap.dedent(methods), "    ")
     for method in ast.parse(f"class Pool:\n{methods}").body[0].body:  # type: ignore[attr-defined]
         (pool,) = (node for node in ast.parse(source).body if getattr(node, "name", "") == "Pool")
         (old,) = (node for node in pool.body if getattr(node, "name", "") == method.name)  # type: ignore[attr-defined]
