@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/explanation/proof.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
-# Tests of the sweep itself, whose scenarios have defects on purpose.
-NOT_OF_THE_PACKAGE = "tests/testing/"
+# Tests of the sweep itself and of the documentation, whose scenarios have defects on purpose.
+NOT_OF_THE_PACKAGE = ("tests/testing/", "tests/test_")
 
 
 @attrs.frozen

@@ -68,6 +68,7 @@ def test_sweeps_of_one_test_are_one_row_and_those_that_want_a_failure_none(tmp_p
         entry("tests/client/test_a.py::test_it", 5, 1),
         entry("tests/client/test_a.py::test_that", 5, 1, "finds_a_defect"),
         entry("tests/testing/test_sweep.py::test_it", 5, 1),
+        entry("tests/test_docs.py::test_it", 5, 1),
     ]
     report.write_text(json.dumps(entries), "utf-8")
     assert rows_of(report) == [
