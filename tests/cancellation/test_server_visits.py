@@ -49,6 +49,7 @@ class _Deaf(Visit):
             await client.get("/")
 
 
+@pytest.mark.finds_a_defect
 async def test_a_handler_that_stays_would_be_found(autojump_clock: MockClock) -> None:
     with pytest.raises(AssertionError, match="1 handlers were left inside"):
         await sweep_visitor(_Deaf)
@@ -62,6 +63,7 @@ class _Forgetful(Kept):
         self.house.door.connect()
 
 
+@pytest.mark.finds_a_defect
 async def test_a_connection_that_is_left_open_would_be_found(autojump_clock: MockClock) -> None:
     with pytest.raises((AssertionError, ExceptionGroup)) as caught:
         await sweep_visitor(_Forgetful)
