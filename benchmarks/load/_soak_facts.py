@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -29,7 +30,7 @@ class Facts:
     Attributes:
       tasks: of Trio, living.
       descriptors: open ones.
-      rss: bytes of memory.
+      rss: bytes of memory, without what was freed and is only kept by the C library's allocator.
       objects: what the collector tracks.
     """
 
@@ -42,6 +43,7 @@ class Facts:
 def facts() -> Facts:
     """Return what this process holds, after a garbage collection. To be called in Trio's thread."""
     gc.collect()
+    _give_back()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Facts(
         tasks=trio.lowlevel.current_statistics().tasks_living,
@@ -49,6 +51,17 @@ def facts() -> Facts:
         rss=pages * os.sysconf("SC_PAGE_SIZE"),
         objects=len(gc.get_objects()),
     )
+
+
+def _give_back() -> None:
+    """Have the allocator give to the system what it keeps of freed memory, where it can: glibc's.
+
+    It keeps more and more of it while pieces of all sizes come and go, and nobody holds any of that: within
+    two minutes its heap grew from 31 to 80 MiB, of which about 20 were in use from first to last.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def descriptor_kinds() -> dict[str, int]:
