@@ -86,8 +86,8 @@ class Case:
     def set_up(self, clock: MockClock) -> None:
         """Have the clock behave so that nothing comes to its time limit before its time.
 
-        With threads it jumps when nothing has happened for 0.05 real seconds, far more than they take. (It used
-        to run a hundred times as fast instead: on a busy machine a dial came to its limit.)
+        With threads it jumps when nothing has happened for 0.05 real seconds, far more than they take. (It
+        used to run a hundred times as fast instead: on a busy machine a dial came to its limit.)
         """
         if self.threads:
             clock.autojump_threshold = 0.05
