@@ -7,6 +7,7 @@ seed repeats the choices, but not the run.
 from __future__ import annotations
 
 import collections
+import contextlib
 import faulthandler
 import itertools
 import random
@@ -339,7 +340,8 @@ class Soak:
                 block = call.client.stream(
                     "GET", self._urls["tcp"] + "/pieces/1/900000", headers={"X-Id": "1"}
                 )
-                await block.__aenter__()  # and nobody leaves it
+                with contextlib.suppress(trio_http.RequestFailed):  # its client is closed, its server away
+                    await block.__aenter__()  # and nobody leaves it
 
     # What is left.
 
@@ -356,16 +358,19 @@ class Soak:
 
     async def _look_at_pools(self) -> None:
         """Wait until no dial is under way; then see whether the pools can lend all that they have."""
-        for index, seat in enumerate(self._seats):
-            assert seat is not None
-            with trio.move_on_after(6):  # longer than any dial takes
-                while _is_busy(seat.client):  # noqa: ASYNC110 - a pool tells nobody when it is quiet
-                    await trio.sleep(0.02)
-            self._look_at_pool(seat.client, "when no request is under way", idle=True)
-            if not await self._hold_all(seat.client, CLIENTS[index]):
-                self.findings.add(
-                    "capacity", f"not all of {CLIENTS[index]} can be used at once: {seat.client.statistics()}"
-                )
+        seats = [seat for seat in self._seats if seat is not None]
+        assert len(seats) == len(CLIENTS)
+        with trio.move_on_after(6):  # longer than any dial takes
+            while any(_is_busy(seat.client) for seat in seats):  # noqa: ASYNC110 - a pool tells nobody when it is quiet
+                await trio.sleep(0.02)
+        async with trio.open_nursery() as nursery:
+            for seat, options in zip(seats, CLIENTS, strict=True):
+                self._look_at_pool(seat.client, "when no request is under way", idle=True)
+                nursery.start_soon(self._look_at_capacity, seat.client, options)
+
+    async def _look_at_capacity(self, client: trio_http.Client, options: dict[str, Any]) -> None:
+        if not await self._hold_all(client, options):
+            self.findings.add("capacity", f"not all of {options} can be used at once: {client.statistics()}")
 
     async def _hold_all(self, client: trio_http.Client, options: dict[str, Any]) -> bool:
         """Tell whether as many requests can be under way as the pool has connections."""
