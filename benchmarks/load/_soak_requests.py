@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 from _peer import checksum, content_of
+from _pieces import Pieces
 
 import trio_http
 
@@ -126,26 +127,6 @@ class Call:
     def check_trailers(self, trailers: trio_http.Headers) -> None:
         if trailers.get("x-id") != str(self.number):
             raise Wrong(f"the trailers of another answer: {trailers!r}")
-
-
-class Pieces:
-    """Content that comes in pieces, with a wait now and then."""
-
-    def __init__(self, rng: random.Random, content: bytes) -> None:
-        self._rng = rng
-        self._rest = memoryview(content)
-
-    def __aiter__(self) -> Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._rest:
-            raise StopAsyncIteration
-        if self._rng.random() < 0.1:
-            await trio.sleep(self._rng.uniform(0, 0.002))
-        size = self._rng.randint(1, 20_000)
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(piece)
 
 
 # Whole answers.

@@ -34,6 +34,7 @@ from typing import Any
 import _load  # first of all: it finds the checkout, and the harness
 import trio
 from _peer import SOUND, Plan, checksum, content_of, make_plan
+from _pieces import Pieces, object_slack
 
 import trio_http
 import trio_http.client
@@ -63,35 +64,8 @@ contents of up to 200 kB.
 """
 
 
-def object_slack(requests: int) -> int:
-    """Return how many more objects may be tracked after `requests`: one for 100, and what trio does not
-    clear away at once, which are up to 1,000 deadlines that are over (a scope, its entry and its reason).
-    """
-    return 4000 + requests // 100
-
-
 class _Left(Exception):
     """The task leaves a response before its end, by an exception."""
-
-
-class Pieces:
-    """Content that comes in pieces, with a wait now and then."""
-
-    def __init__(self, rng: random.Random, content: bytes) -> None:
-        self._rng = rng
-        self._rest = content
-
-    def __aiter__(self) -> Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._rest:
-            raise StopAsyncIteration
-        if self._rng.random() < 0.1:
-            await trio.sleep(self._rng.uniform(0, 0.002))
-        size = self._rng.randint(1, 20_000)
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
 
 
 @dataclass(slots=True)

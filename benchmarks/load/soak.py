@@ -31,6 +31,7 @@ from typing import NoReturn
 
 import _load  # first of all: it finds the checkout, and the harness
 import trio
+from _pieces import object_slack
 from _soak_facts import PLANTS, Facts, Troubles
 from _soak_round import GOOD, Soak, look
 from _soak_world import ROUTES, Left, Remote, Settings, World, free_ports
@@ -49,13 +50,6 @@ MEMORY_SLACK = 16 << 20
 """Bytes, from the middle of the run to its end. The allocator's own moods come to some MiB with so many
 contents of up to 600 kB.
 """
-
-
-def object_slack(requests: int) -> int:
-    """Return how many more objects may be tracked after so many requests: one for 100, and what trio does not
-    clear away at once, which are up to 1,000 deadlines that are over (a scope, its entry and its reason).
-    """
-    return 4000 + requests // 100
 
 
 ENDS = ("client closed", "server restarted", "broken by chaos", "deadline", "cancelled", "wrong")

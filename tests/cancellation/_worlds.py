@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -342,11 +341,3 @@ def lands_in(report: SweepReport, *functions: str) -> None:
     reached = {name for point in report.points for name in point.within}
     missed = [name for name in functions if name not in reached]
     assert not missed, f"no cancel came in {missed}; they came in {sorted(reached)}"
-
-
-@contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """See that the block leaves as many descriptors open as it found."""
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield
-    assert sorted(os.listdir("/proc/self/fd")) == before

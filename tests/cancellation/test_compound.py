@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from tests.cancellation._houses import tls_contexts
 from tests.cancellation._scenes import Scene, close_at_every_step, sweep_scene
-from tests.cancellation._worlds import CONFIG, Network, lands_in, no_descriptor_left, sweep_client
+from tests.cancellation._worlds import CONFIG, Network, lands_in, sweep_client
 from tests.client._contents import open_files
 from tests.client._files import FileServer, content_of
 from trio_http import PoolClosed, Request, Response, Retry, serve_connection
@@ -291,7 +291,7 @@ async def test_attempts_to_connect_side_by_side_leave_no_socket(wins: str) -> No
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[int]:
-        with no_descriptor_left(), deaf_listener() as port, contextlib.ExitStack() as stack:
+        with deaf_listener() as port, contextlib.ExitStack() as stack:
             if wins != "none":
                 listener = stack.enter_context(socket.socket())
                 listener.bind(("127.0.0.1", port))

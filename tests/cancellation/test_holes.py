@@ -17,11 +17,11 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from tests._forwarding import ForwardingStream
 from tests.cancellation._worlds import (
     CONFIG,
     Network,
     lands_in,
-    no_descriptor_left,
     sweep_server,
 )
 from tests.transport._peers import tcp_pair, tls_pair
@@ -34,7 +34,7 @@ from trio_http.transport import EdgePoll, SocketTransport, Transport
 # ----------------------------------------------------------------------------------------- closes with an end
 
 
-class SlowToClose(trio.abc.HalfCloseableStream):
+class SlowToClose(ForwardingStream[MemoryStream]):
     """A stream whose regular close waits for a peer that never answers. By force it is closed at once.
 
     Attributes:
@@ -43,28 +43,13 @@ class SlowToClose(trio.abc.HalfCloseableStream):
 
     longest = 0.0
 
-    def __init__(self, stream: MemoryStream) -> None:
-        self._stream = stream
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
     async def aclose(self) -> None:
         began = trio.current_time()
         try:
-            if not self._stream.closed:
+            if not self.inner.closed:
                 await trio.sleep_forever()
         finally:
-            self._stream.close()
+            self.inner.close()
             SlowToClose.longest = max(SlowToClose.longest, trio.current_time() - began)
 
 
@@ -394,33 +379,32 @@ async def test_a_transport_can_be_gone_on_with(kind: str) -> None:
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Receive]:
-        with no_descriptor_left():
-            ours: Transport
-            theirs: Transport
+        ours: Transport
+        theirs: Transport
+        if kind.startswith("tls"):
+            ours, theirs = await tls_pair(tcp_pair())
+        else:
+            ours, theirs = (SocketTransport(sock) for sock in tcp_pair())
+        async with trio.open_nursery() as nursery:
+            poll = EdgePoll()
+            if kind.endswith("parked"):
+                nursery.start_soon(poll.run)
+                assert ours.attach(poll)
+
+            async def send() -> None:
+                for piece in PIECES:
+                    await theirs.send_all(piece)
+                    await trio.testing.wait_all_tasks_blocked(0.001)
+                await theirs.send_eof()
+
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked(0.001)
             if kind.startswith("tls"):
-                ours, theirs = await tls_pair(tcp_pair())
-            else:
-                ours, theirs = (SocketTransport(sock) for sock in tcp_pair())
-            async with trio.open_nursery() as nursery:
-                poll = EdgePoll()
-                if kind.endswith("parked"):
-                    nursery.start_soon(poll.run)
-                    assert ours.attach(poll)
-
-                async def send() -> None:
-                    for piece in PIECES:
-                        await theirs.send_all(piece)
-                        await trio.testing.wait_all_tasks_blocked(0.001)
-                    await theirs.send_eof()
-
-                nursery.start_soon(send)
-                await trio.testing.wait_all_tasks_blocked(0.001)
-                if kind.startswith("tls"):
-                    assert ours.is_stale()  # for which it takes a look at what has come, and keeps it
-                yield ours.receive
-                for transport in (ours, theirs):
-                    await transport.aclose_forcefully()
-                poll.close()
+                assert ours.is_stale()  # for which it takes a look at what has come, and keeps it
+            yield ours.receive
+            for transport in (ours, theirs):
+                await transport.aclose_forcefully()
+            poll.close()
 
     report = await sweep_reading(world)
     lands_in(report, "receive")

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from tests.cancellation._worlds import CONFIG, lands_in, no_descriptor_left
+from tests.cancellation._worlds import CONFIG, lands_in
 from trio_http import Request, Response, Server, serve_listeners, serve_tcp
 from trio_http.server import serve_connection
 from trio_http.server._accept import Gate, accept_foreign_loop, accept_loop
@@ -62,14 +62,13 @@ class Hall:
 async def test_accepting_loses_nobody_and_another_loop_goes_on_with_the_listener() -> None:
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Hall]:
-        with no_descriptor_left():
-            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-            hall = Hall(listener)
-            clients = [socket.create_connection(listener.socket.getsockname()) for _ in range(3)]
-            yield hall
-            for sock in (*clients, *hall.guests):
-                sock.close()
-            await listener.aclose()
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        hall = Hall(listener)
+        clients = [socket.create_connection(listener.socket.getsockname()) for _ in range(3)]
+        yield hall
+        for sock in (*clients, *hall.guests):
+            sock.close()
+        await listener.aclose()
 
     async def check(hall: Hall) -> None:
         with trio.fail_after(10):
@@ -230,12 +229,7 @@ async def test_what_is_accepted_and_not_yet_a_connection_leaves_no_descriptor(
     """A PROXY header that comes in two halves; and one connection more than there may be."""
     config = attrs.evolve(CONFIG, proxy_protocol_from=["127.0.0.0/8"], max_connections=1, excess=policy)
 
-    @contextlib.asynccontextmanager
-    async def world() -> AsyncIterator[None]:
-        with no_descriptor_left():
-            yield
-
-    async def scenario(_: None) -> None:
+    async def scenario() -> None:
         async with trio.open_nursery() as nursery:
             server = await nursery.start(functools.partial(serve_tcp, hello, 0, config=config))
             port = server.listeners[0].socket.getsockname()[1]
@@ -251,5 +245,5 @@ async def test_what_is_accepted_and_not_yet_a_connection_leaves_no_descriptor(
                     assert (await second.receive_some()).startswith(b"HTTP/1.1 503 ")
             nursery.cancel_scope.cancel()
 
-    report = await cancel_at_every_step(scenario, world=world)
+    report = await cancel_at_every_step(scenario)
     lands_in(report, "_serve_opening", *(["_refuse"] if policy == "refuse" else []))

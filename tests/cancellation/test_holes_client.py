@@ -15,9 +15,10 @@ import trio.testing
 from trio.testing import MockClock
 
 import trio_http.client._pool
-from tests.cancellation._worlds import Network, lands_in, no_descriptor_left, sweep_client
+from tests.cancellation._contents import CountedContent
+from tests.cancellation._worlds import Network, lands_in, sweep_client
 from tests.client._contents import open_files
-from trio_http import Content, ContentReader, PoolClosed, Request, Response, serve_tcp
+from trio_http import PoolClosed, Request, Response, serve_tcp
 from trio_http.client import Client, ClientPace
 from trio_http.client._addresses import Addresses
 from trio_http.testing import cancel_at_every_step
@@ -83,44 +84,10 @@ async def test_there_are_never_more_dials_than_connections_may_be(autojump_clock
     lands_in(report, "_wait")
 
 
-class Pieces(Content):
-    """Content that counts who reads it.
-
-    Attributes:
-      open_now: readers that were opened and not closed.
-    """
-
-    repeatable = True
-
-    def __init__(self) -> None:
-        self.open_now = 0
-
-    async def open(self) -> ContentReader:
-        await trio.lowlevel.checkpoint()
-        self.open_now += 1
-        return Reader(self)
-
-
-class Reader(ContentReader):
-    def __init__(self, content: Pieces) -> None:
-        self._content: Pieces | None = content
-        self._left = [b"content"]
-
-    async def next_piece(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return self._left.pop() if self._left else b""
-
-    async def aclose(self) -> None:
-        if self._content is not None:
-            self._content.open_now -= 1
-            self._content = None
-        await trio.lowlevel.checkpoint()
-
-
 async def test_content_is_closed_also_when_its_request_never_had_a_connection(
     autojump_clock: MockClock,
 ) -> None:
-    content = Pieces()
+    content = CountedContent(b"content")
 
     async def app(request: Request) -> Response:
         await trio.sleep(3)
@@ -246,11 +213,10 @@ async def test_a_client_that_waits_through_an_epoll_can_be_closed(monkeypatch: p
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[str]:
-        with no_descriptor_left():
-            async with trio.open_nursery() as nursery:
-                server = await nursery.start(serve_tcp, app, 0)
-                yield server.url
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve_tcp, app, 0)
+            yield server.url
+            nursery.cancel_scope.cancel()
 
     async def scenario(url: str) -> None:
         async def never(client: Client) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trio
 import trustme
 
-from tests.cancellation._worlds import CONFIG, Accounts, lands_in, no_descriptor_left
+from tests.cancellation._worlds import CONFIG, Accounts, lands_in
 from trio_http import ConnectFailed, Request, Response
 from trio_http.client import Client
 from trio_http.server import serve_connection
@@ -124,12 +124,11 @@ async def sweep_dials(proxy: Tunnels, url: str, **options: Any) -> SweepReport:
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Accounts]:
         accounts = Accounts()
-        with no_descriptor_left():
-            async with trio.open_nursery() as nursery:
-                await nursery.start(proxy.run)
-                yield accounts
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(proxy.run)
+            yield accounts
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
         accounts.see_all_is_settled(len(accounts.dials))
 
     async def scenario(accounts: Accounts) -> None:
@@ -145,13 +144,12 @@ async def sweep_requests(proxy: Tunnels, url: str, **options: Any) -> SweepRepor
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Client]:
         accounts = Accounts()
-        with no_descriptor_left():
-            async with trio.open_nursery() as nursery:
-                await nursery.start(proxy.run)
-                async with Client(proxy=proxy.url, instruments=[accounts], **options) as client:
-                    yield client
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(proxy.run)
+            async with Client(proxy=proxy.url, instruments=[accounts], **options) as client:
+                yield client
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
         accounts.see_all_is_settled(len(accounts.dials))
 
     async def scenario(client: Client) -> None:
@@ -198,16 +196,15 @@ async def test_requests_that_share_a_lookup_do_not_lose_it_to_a_cancel() -> None
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[tuple[Client, str]]:
         accounts = Accounts()
-        with no_descriptor_left():
-            async with trio.open_nursery() as nursery:
-                (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-                nursery.start_soon(trio.serve_listeners, serve, [listener])
-                url = f"http://origin.test:{listener.socket.getsockname()[1]}/"
-                options: Any = {"resolver": resolve, "name_cache_seconds": 60.0, "instruments": [accounts]}
-                async with Client(**options) as client:
-                    yield client, url
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, serve, [listener])
+            url = f"http://origin.test:{listener.socket.getsockname()[1]}/"
+            options: Any = {"resolver": resolve, "name_cache_seconds": 60.0, "instruments": [accounts]}
+            async with Client(**options) as client:
+                yield client, url
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
         accounts.see_all_is_settled(len(accounts.dials))
 
     async def serve(stream: trio.SocketStream) -> None:

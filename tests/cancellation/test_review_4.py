@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.cancellation._contents import CountedContent
 from tests.cancellation._scenes import Scene, close_at_every_step, sweep_scene
-from trio_http import Auth, AuthRequest, Content, ContentReader, Request, Response
+from trio_http import Auth, AuthRequest, Request, Response
 from trio_http.client import Client
 
 
@@ -50,36 +51,6 @@ class _TokenFromThere(Scene):
         assert (response.status, response.text) == (401, "who? /2")
 
 
-class _Pieces(Content):
-    """Content that comes slowly, and counts who reads it."""
-
-    repeatable = True
-
-    def __init__(self) -> None:
-        self.open_now = 0
-
-    async def open(self) -> ContentReader:
-        await trio.lowlevel.checkpoint()
-        self.open_now += 1
-        return _Reader(self)
-
-
-class _Reader(ContentReader):
-    def __init__(self, content: _Pieces) -> None:
-        self._content: _Pieces | None = content
-        self._pieces = [b"two", b"one "]
-
-    async def next_piece(self) -> bytes:
-        await trio.sleep(1)
-        return self._pieces.pop() if self._pieces else b""
-
-    async def aclose(self) -> None:
-        if self._content is not None:
-            self._content.open_now -= 1
-            self._content = None
-        await trio.lowlevel.checkpoint()
-
-
 class _Dialogue(Auth):
     rounds = 2
     keeps_connection = True
@@ -96,7 +67,7 @@ class _KeptConnectionWithContent(Scene):
     lands: Sequence[str] = ("_begin_again", "begin_and_close", "next_piece", "aclose")
 
     def __init__(self) -> None:
-        self.content = _Pieces()
+        self.content = CountedContent(b"one ", b"two", pause=1)
 
     async def app(self, request: Request) -> Response | None:
         content = await request.read()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from tests.cancellation._houses import tls_contexts
-from tests.cancellation._worlds import CONFIG, lands_in, no_descriptor_left
+from tests.cancellation._worlds import CONFIG, lands_in
 from trio_http import Request, Response
 from trio_http.server import Server, serve_ssl_over_tcp, serve_tcp, serve_unix
 from trio_http.testing import SweepReport, cancel_at_every_step
@@ -44,18 +44,13 @@ async def sweep(
       talk: is the client.
     """
 
-    @contextlib.asynccontextmanager
-    async def world() -> AsyncIterator[None]:
-        with no_descriptor_left():
-            yield
-
-    async def scenario(_: None) -> None:
+    async def scenario() -> None:
         async with trio.open_nursery() as nursery:
             server = await nursery.start(functools.partial(serve, app))
             await talk(server)
             await server.shutdown()
 
-    return await cancel_at_every_step(scenario, world=world)
+    return await cancel_at_every_step(scenario)
 
 
 def port_of(server: Server) -> int:

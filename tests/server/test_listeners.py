@@ -33,15 +33,15 @@ from trio_http import (
     serve_tcp,
     serve_unix,
 )
+from trio_http.testing import no_descriptor_left
 
 pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(autouse=True)
-def no_descriptor_left() -> Iterator[None]:
-    before = sorted(os.listdir("/proc/self/fd"))
-    yield
-    assert sorted(os.listdir("/proc/self/fd")) == before
+def every_descriptor_is_closed() -> Iterator[None]:
+    with no_descriptor_left():
+        yield
 
 
 async def ask(listener: trio.SocketListener, request: bytes = GET) -> int:
