@@ -80,6 +80,8 @@ UNFINISHED = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 
 def unfinished(source: str) -> list[str]:
     """Marks of work left undone, in comments and docstrings."""
+    if not UNFINISHED.search(source):  # tokens take a hundred times as long
+        return []
     return [f"{line}: {text.strip()}" for line, text in prose(source) if UNFINISHED.search(text)]
 
 

@@ -415,7 +415,7 @@ class World:
             assert errand.manner in ("leave", "source_fails"), f"{errand.id} raised what another one has to"
             outcome = "raised on purpose"
         except Exception as exc:  # judged: there is a reason, or it is a failure of the run
-            why = unexcused(exc, self._reasons_of(errand))
+            why = unexcused(exc, self._reasons_of(errand, scope))
             if why is not None:
                 raise AssertionError(f"{errand} failed: {why}") from exc
             outcome = type(exc).__name__
@@ -446,8 +446,8 @@ class World:
             for server, _ in self._servers.values():
                 server.snapshot()
 
-    def _reasons_of(self, errand: Errand) -> set[Reason]:
-        """Return what an errand may fail for by now."""
+    def _reasons_of(self, errand: Errand, scope: trio.CancelScope) -> set[Reason]:
+        """Return what an errand may fail for by now, in its scope."""
         hosts = {errand.host}
         if errand.manner == "gateway" or self.plan.clients[errand.client].way != "direct":
             hosts.add("gate.test")
@@ -460,7 +460,8 @@ class World:
             reasons.add("tunnel tight")
         if self.plan.weather == "foul":
             reasons.add("foul weather")
-        if errand.manner == "retry" and errand.seconds is not None:
+        # Also once it is cancelled and has yet to be told: then the answer that is there comes out.
+        if errand.manner == "retry" and (errand.seconds is not None or scope.cancel_called):
             reasons.add("no time to try again")
         return reasons
 
