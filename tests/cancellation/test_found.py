@@ -6,11 +6,12 @@ import contextlib
 import logging
 import math
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from tests.cancellation._houses import Door, tls_contexts
 from tests.cancellation._visits import Kept
@@ -30,7 +31,7 @@ from trio_http import (
     race,
 )
 from trio_http.server import Server, serve_connection, serve_listeners
-from trio_http.testing import memory_pair
+from trio_http.testing import SimulatedNetwork, Weather, memory_pair
 from trio_http.transport import TLSTransport
 from trio_http.transport._tls_engine import SLICE_BYTES
 
@@ -56,6 +57,32 @@ async def test_a_tls_send_that_waits_for_its_turn_is_told_of_the_close() -> None
 
 
 # ------------------------------------------------------------------------- the server, and who comes to it
+
+
+async def test_an_early_answer_by_trios_own_tls_reaches_a_client_that_is_still_sending(
+    autojump_clock: MockClock,
+) -> None:
+    """An `SSLStream` cannot half-close, so the server closed all of it in order to linger: what the client
+    had sent meanwhile reset the connection, and the answer was lost. The simulation found it, by its TLS.
+    """
+
+    async def refuse(request: Request) -> Response:
+        await trio.sleep(1)
+        return Response(413, text="too much")
+
+    async def content() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            await trio.sleep(0.1)
+            yield bytes(1000)
+
+    client_side, server_side = tls_contexts()
+    async with SimulatedNetwork(weather=Weather(latency=0.2)) as network, trio.open_nursery() as nursery:
+        listener = trio.SSLListener(network.listen("a", 443), server_side, https_compatible=True)
+        server = await nursery.start(serve_listeners, refuse, [listener])
+        async with Client(dial=network.dial, ssl_context=client_side) as client:
+            response = await client.post("https://a/", content=content())
+            assert (response.status, response.text) == (413, "too much")
+        await server.shutdown(grace=5)
 
 
 async def test_a_server_that_is_cancelled_in_a_handshake_of_an_ssl_listener_closes_the_stream() -> None:

@@ -16,6 +16,10 @@ import trio
 
 from tests.simulation._plan import BEAT
 from trio_http import Client, Headers, HTTPException, Request, RequestFailed, Response
+from trio_http.transport import TransportStream
+
+#: Seconds that a client has to take an answer while it still sends. Arbitrary: as many as a server's.
+LINGER: Final = 2.0
 
 
 class Squall(Exception):
@@ -85,15 +89,17 @@ class Site:
       faults: what was not as it must be.
       client: what the gate asks the others with.
       dial: connects the gate to what a tunnel is wanted to.
+      origins: of each host, the origin of its URLs.
     """
 
     client: Client
 
-    def __init__(self, dial: Callable[[str, int], Awaitable[Any]]) -> None:
+    def __init__(self, dial: Callable[[str, int], Awaitable[Any]], origins: dict[str, str]) -> None:
         self.executed: collections.Counter[tuple[str, str]] = collections.Counter()
         self.inside = 0
         self.faults: list[str] = []
         self.dial = dial
+        self.origins = origins
 
     async def __call__(self, request: Request) -> Response | None:
         """Be the handler of all servers."""
@@ -107,7 +113,7 @@ class Site:
                 return await self._forward(request, request.target)
             if request.path.startswith("/via/"):
                 _, _, host, rest = request.path.split("/", 3)
-                return await self._forward(request, f"http://{host}/{rest}")
+                return await self._forward(request, f"{self.origins[host]}/{rest}")
             wanted = Wanted(request)
             if wanted.handler == "flaky" and self.executed[asker, request.path] == 1:
                 return Response(503, b"later")
@@ -158,6 +164,9 @@ async def _pump(source: Any, target: Any, scope: trio.CancelScope) -> None:
     try:
         while data := await source.receive_some(10_000):
             await target.send_all(data)
+        if isinstance(target, TransportStream) and not target.transport.can_half_close:
+            # Trio's TLS is closed whole by it, and what comes from there then would reset it.
+            await trio.sleep(LINGER)
         await target.send_eof()
     except trio.BrokenResourceError:
         scope.cancel()

@@ -26,14 +26,14 @@ from trio_http import (
     ServerInstrument,
 )
 
-#: Why a request may fail: its server was stopped, or is tight; so is the gate, through which it is dialled;
-#: what its connections meet; its client was closed.
+#: Why a request may fail: its server was stopped, or is tight; so is who has to answer in its dial, by a
+#: tunnel or in TLS; what its connections meet; its client was closed.
 Reason = str
 
 #: What may be raised for which reasons, besides what a manner raises on purpose.
 EXCUSES: dict[type[BaseException], frozenset[Reason]] = {
     PoolClosed: frozenset(["client closed"]),
-    ConnectFailed: frozenset(["server stopped", "foul weather", "tunnel tight"]),
+    ConnectFailed: frozenset(["server stopped", "foul weather", "dial tight"]),
     OSError: frozenset(["server stopped", "foul weather"]),  # of a dial without a client
     ConnectionLost: frozenset(["server stopped", "server tight", "foul weather"]),
     ResponseIncomplete: frozenset(["server stopped", "server tight", "foul weather"]),

@@ -7,7 +7,7 @@ looked at to the last byte: a wrong answer is an AssertionError, whatever the we
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -50,7 +50,8 @@ class Caller:
       client: to do it with.
       planned: that client's plan.
       number: that client's number.
-      dial: makes a connection without the client.
+      origins: of the URLs at each host.
+      dial: makes a connection to a host without the client.
       instruments: of a connection without the client.
       reports: what the request's ``report`` was called with.
       done: the errand has come to its end, and all was right.
@@ -61,12 +62,14 @@ class Caller:
         errand: Errand,
         client: Client,
         planned: PlannedClient,
-        dial: Callable[[str, int, str], Awaitable[trio.abc.Stream]],
+        origins: Mapping[str, str],
+        dial: Callable[[str], Awaitable[trio.abc.Stream]],
         instruments: list[Any],
     ) -> None:
         self.errand = errand
         self.client = client
         self.planned = planned
+        self.origins = origins
         self.dial = dial
         self.instruments = instruments
         self.reports: list[ClientExchangeRecord] = []
@@ -75,7 +78,7 @@ class Caller:
     def url(self, handler: str, marker: str | None = None) -> str:
         """Return what to ask for."""
         errand = self.errand
-        return f"http://{errand.host}/{handler}/{marker or errand.id}/{errand.size}/{errand.pause}"
+        return f"{self.origins[errand.host]}/{handler}/{marker or errand.id}/{errand.size}/{errand.pause}"
 
     @property
     def uploaded(self) -> bytes:
@@ -232,7 +235,7 @@ async def race_(caller: Caller) -> None:
 
 @manner
 async def warm(caller: Caller) -> None:
-    await caller.client.warm(f"http://{caller.errand.host}", caller.errand.size % 3 + 1)
+    await caller.client.warm(caller.origins[caller.errand.host], caller.errand.size % 3 + 1)
 
 
 @manner
@@ -256,21 +259,19 @@ async def cookie(caller: Caller) -> None:
 @manner
 async def gateway(caller: Caller) -> None:
     """Ask one server for what another one has."""
-    errand = caller.errand
+    errand, gate = caller.errand, caller.origins["gate.test"]
     if errand.size % 2:
-        path = f"via/{errand.host}/{errand.handler}/{errand.id}/{errand.size}/{errand.pause}"
-        caller.check(await caller.client.get(f"http://gate.test/{path}"))
+        path = f"/via/{errand.host}/{errand.handler}/{errand.id}/{errand.size}/{errand.pause}"
+        caller.check(await caller.client.get(gate + path))
     else:
-        path = f"via/{errand.host}/take/{errand.id}/{errand.size}/{errand.pause}"
-        caller.check(
-            await caller.client.post(f"http://gate.test/{path}", content=caller.uploaded, **caller.told)
-        )
+        path = f"/via/{errand.host}/take/{errand.id}/{errand.size}/{errand.pause}"
+        caller.check(await caller.client.post(gate + path, content=caller.uploaded, **caller.told))
 
 
 @manner
 async def alone(caller: Caller) -> None:
     """Use a connection without a pool."""
-    connection = await caller.dial(caller.errand.host, 80, "http")
+    connection = await caller.dial(caller.errand.host)
     config = ClientConfig(instruments=caller.instruments)
     async with ClientConnection(connection, config=config) as client:
         caller.check(await client.get(caller.url(caller.errand.handler)))

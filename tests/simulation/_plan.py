@@ -122,6 +122,7 @@ class PlannedServer:
 
     Attributes:
       host: its name.
+      tls: it is reached over TLS.
       tight: its limits are such that they are met; it may refuse what is in order.
       max_connections, excess, max_requests, drain_bytes, linger_bytes, half_close: as in `ServerConfig`.
       stopped: when it is shut down; None: when everything is over.
@@ -130,6 +131,7 @@ class PlannedServer:
     """
 
     host: str
+    tls: bool
     tight: bool
     max_connections: float
     excess: Literal["wait", "refuse"]
@@ -140,6 +142,16 @@ class PlannedServer:
     stopped: Moment | None
     grace: float
     again: float | None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return 443 if self.tls else 80
+
+    @property
+    def origin(self) -> str:
+        """The origin of its URLs."""
+        return f"{'https' if self.tls else 'http'}://{self.host}"
 
 
 @attrs.frozen(kw_only=True)
@@ -205,6 +217,7 @@ def _server(chance: random.Random, host: str, *, tight: bool, stops: bool) -> Pl
     stopped = moment(chance) if stops and chance.random() < 0.6 else None
     return PlannedServer(
         host=host,
+        tls=chance.random() < 0.3,
         tight=tight,
         max_connections=chance.choice([float("inf"), 2, 5]) if tight else float("inf"),
         # The gate asks itself, and would wait for itself.

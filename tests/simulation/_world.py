@@ -25,13 +25,14 @@ from tests.simulation._invariants import (
 )
 from tests.simulation._manners import Caller, take_turn
 from tests.simulation._plan import Errand, Moment, Plan, PlannedClient, PlannedServer
+from tests.simulation._tls import contexts
 from tests.simulation._totals import Totals
 from trio_http import Client, ClientStatistics, Proxy, Retry, Server, ServerConfig, ServerRates, ServerTimes
 from trio_http.client._origin import Origin
 from trio_http.client._tunnel import open_tunnel
 from trio_http.server import Handler, serve_listeners
 from trio_http.testing import Simulation, Weather
-from trio_http.transport import transport_over
+from trio_http.transport import TransportStream, tls_over, transport_over
 from trio_http.wire import Limits
 
 #: Nothing is lost.
@@ -82,7 +83,7 @@ class World:
         self,
         simulation: Simulation,
         plan: Plan,
-        make_site: Callable[[Callable[[str, int], Awaitable[Any]]], Site] = Site,
+        make_site: Callable[[Callable[[str, int], Awaitable[Any]], dict[str, str]], Site] = Site,
         perform: Callable[[Caller], Awaitable[object]] = take_turn,
     ) -> None:
         self.plan = plan
@@ -91,8 +92,13 @@ class World:
         self._network = simulation.network
         self._seed = simulation.seed
         self._perform = perform
-        self._site = make_site(lambda host, port: self._network.dial(host, port, "http"))
         self._planned_servers = {server.host: server for server in plan.servers}
+        self._origins = {server.host: server.origin for server in plan.servers}
+        gate = self._planned("gate.test")
+        self._proxy = Proxy.from_url(
+            f"{gate.origin}:{gate.port}", ssl_context=contexts()[0] if gate.tls else None
+        )
+        self._site = make_site(lambda host, port: self._network.dial(host, port, "http"), self._origins)
         self._servers: dict[str, tuple[Server, trio.Event]] = {}
         self._clients: list[Client] = []
         self._books: list[Books] = []
@@ -220,7 +226,10 @@ class World:
     ) -> None:
         witness = Witness()
         self._witnesses.append(witness)
-        listener = self._network.listen(host, 80)
+        planned = self._planned_servers.get(host)
+        listener: trio.abc.Listener[Any] = self._network.listen(host, planned.port if planned else 80)
+        if planned and planned.tls:
+            listener = trio.SSLListener(listener, contexts()[1], https_compatible=True)
         ended = trio.Event()
 
         async def serve(task_status: trio.TaskStatus[Server]) -> None:
@@ -269,15 +278,14 @@ class World:
             return await self._network.dial(host, port, scheme)
 
         if planned is None:
-            return Client(dial=dial, instruments=[books], dial_seconds=5.0)
+            return Client(dial=dial, instruments=[books], dial_seconds=5.0, ssl_context=contexts()[0])
         retry = None
         if planned.retries > 1:
             retry = Retry(attempts=planned.retries, backoff=0.25, rng=random.Random(self._seed))
         proxied = planned.way == "proxy"
-        proxy = Proxy.from_url("http://gate.test:80")
         client = Client(
             dial=None if proxied else dial,
-            proxy=(lambda origin: None if origin.host == FRESH else proxy) if proxied else None,
+            proxy=(lambda origin: None if origin.host == FRESH else self._proxy) if proxied else None,
             instruments=[books],
             max_connections=planned.max_connections,
             max_connections_per_origin=planned.max_connections_per_origin,
@@ -286,6 +294,7 @@ class World:
             decode=planned.decode,
             cookies=planned.cookies,
             retry=retry,
+            ssl_context=contexts()[0],
         )
         if proxied:
             # A dial of the caller's takes the place of proxies, too; so the network takes the place of TCP,
@@ -299,14 +308,28 @@ class World:
         return client
 
     async def _dial_through_gate(self, host: str, port: int) -> Any:
-        transport = transport_over(await self._network.dial("gate.test", 80, "http"))
+        gate = self._planned("gate.test")
+        stream = await self._network.dial("gate.test", gate.port)
+        if gate.tls:
+            transport = await tls_over(stream, contexts()[0], server_hostname="gate.test")
+        else:
+            transport = transport_over(stream)
         try:
-            target = Origin("http", host, port)
-            await open_tunnel(transport, target, Proxy.from_url("http://gate.test:80"), Limits())
+            target = Origin("https" if self._planned(host).tls else "http", host, port)
+            await open_tunnel(transport, target, self._proxy, Limits())
         except BaseException:
             await transport.aclose_forcefully()
             raise
-        return transport
+        # A transport with TLS would be taken for one to the origin, where it is one to the gate.
+        return TransportStream(transport) if gate.tls else transport
+
+    async def _dial_alone(self, host: str) -> trio.abc.Stream:
+        """Connect to a server without a client."""
+        planned = self._planned(host)
+        stream = await self._network.dial(host, planned.port)
+        if not planned.tls:
+            return stream
+        return trio.SSLStream(stream, contexts()[0], server_hostname=host, https_compatible=True)
 
     async def _run_client(self, number: int, task_status: trio.TaskStatus[Client]) -> None:
         planned = self.plan.clients[number]
@@ -394,7 +417,8 @@ class World:
             errand,
             self._clients[errand.client],
             self.plan.clients[errand.client],
-            self._network.dial,
+            self._origins,
+            self._dial_alone,
             [books],
         )
         outcome = "complete"
@@ -456,8 +480,14 @@ class World:
         }
         if any(self._planned(host).tight for host in hosts):
             reasons.add("server tight")
-        if self.plan.clients[errand.client].way == "tunnel" and self._planned("gate.test").tight:
-            reasons.add("tunnel tight")
+        # A dial is over when TLS is; and a tunnel, when the gate has answered.
+        way = self.plan.clients[errand.client].way
+        tunnelled = way == "tunnel" or (way == "proxy" and self._planned(errand.host).tls)
+        if any(
+            planned.tight and (planned.tls or (tunnelled and host == "gate.test"))
+            for host, planned in ((host, self._planned(host)) for host in hosts)
+        ):
+            reasons.add("dial tight")
         if self.plan.weather == "foul":
             reasons.add("foul weather")
         # Also once it is cancelled and has yet to be told: then the answer that is there comes out.

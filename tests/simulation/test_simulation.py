@@ -122,12 +122,17 @@ def test_a_seed_can_be_looked_at() -> None:
 # -------------------------------------------------------------------------- mistakes that are made on purpose
 
 
-def failure_of(**options: Any) -> SimulationFailed:
-    """Return how the first run fails that does; of so many, one must."""
-    with pytest.raises(SimulationFailed) as caught:
-        run(range(60), **options)
-    print(caught.value.reason)
-    return caught.value
+def find(reason: str, **options: Any) -> None:
+    """See that one run of so many fails, and for this reason; others may fail for what else comes of it."""
+    others = []
+    for seed in range(60):
+        try:
+            run([seed], **options)
+        except SimulationFailed as exc:
+            if re.search(reason, exc.reason):
+                return
+            others.append(exc.reason)
+    raise AssertionError(f"{len(others)} runs have failed, and none of them by {reason!r}: {others}")
 
 
 class Mixed(Site):
@@ -182,7 +187,7 @@ class Broken(Site):
     ],
 )
 def test_a_mistake_of_a_server_is_found(site: type[Site], reason: str) -> None:
-    assert re.search(reason, failure_of(make_site=site).reason)
+    find(reason, make_site=site)
 
 
 async def swallow_a_cancel(caller: Caller) -> None:
@@ -202,7 +207,7 @@ async def be_late_to_go(caller: Caller) -> None:
 
 async def leave_a_stream_open(caller: Caller) -> None:
     if caller.errand.manner == "alone":
-        await caller.dial(caller.errand.host, 80, "http")
+        await caller.dial(caller.errand.host)
     await take_turn(caller)
 
 
@@ -229,7 +234,7 @@ async def take_a_part_for_the_whole(caller: Caller) -> None:
     ],
 )
 def test_a_mistake_of_a_client_is_found(perform: Callable[[Caller], Any], reason: str) -> None:
-    assert reason in failure_of(perform=perform).reason
+    find(reason, perform=perform)
 
 
 # Planted in the package itself: the tools of a run are its clients and servers, and nothing is told of these.
@@ -243,7 +248,7 @@ def test_a_connection_that_does_not_come_back_is_found(monkeypatch: pytest.Monke
         await link.transport.aclose_forcefully()
 
     monkeypatch.setattr(_pool.Pool, "discard", discard)
-    assert "leased=1" in failure_of().reason
+    find("leased=1")
 
 
 def test_a_waiter_that_is_not_removed_is_found() -> None:
@@ -256,7 +261,7 @@ def test_a_waiter_that_is_not_removed_is_found() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "SimulationFailed" in ran.stderr
-    assert "TrioInternalError" in ran.stderr
+    assert re.search("TrioInternalError|Should never have been rescheduled", ran.stderr)
 
 
 def test_a_connection_that_is_given_back_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +272,7 @@ def test_a_connection_that_is_given_back_too_early_is_found(monkeypatch: pytest.
             self._owner.give_back(self._link)
 
     monkeypatch.setattr(_body.ResponseBody, "leave", leave)
-    assert re.search("state (DONE|MUST_CLOSE)", failure_of().reason)
+    find("state (DONE|MUST_CLOSE)")
 
 
 def test_a_cancel_with_another_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,14 +285,14 @@ def test_a_cancel_with_another_name_is_found(monkeypatch: pytest.MonkeyPatch) ->
             raise trio.BrokenResourceError("something went wrong") from None
 
     monkeypatch.setattr(_stream.StreamTransport, "receive", renaming)
-    assert "closed_because='something went wrong'" in failure_of().reason
+    find("closed_because='something went wrong'")
 
 
 def test_a_request_that_is_sent_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_plan.RequestPlan, "is_idempotent", True)
-    assert "so that it may have been done" in failure_of().reason
+    find("so that it may have been done")
 
 
 def test_a_server_that_forgets_that_connections_have_left_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_accept.Gate, "leave", lambda self: None)
-    assert re.search("entered and not left|has not ended", failure_of().reason)
+    find("entered and not left|has not ended")
