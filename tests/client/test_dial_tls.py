@@ -106,7 +106,9 @@ async def test_a_server_may_be_asked_for_by_another_name_than_its_hosts() -> Non
             assert "other.example" in str(await failure_of(client, f"https://other.example:{port}/"))
 
 
-@pytest.mark.parametrize("pin", [BY_CERTIFICATE, BY_KEY, [STRANGER, BY_KEY]])
+@pytest.mark.parametrize(
+    "pin", [BY_CERTIFICATE, BY_KEY, [STRANGER, BY_KEY]], ids=["certificate", "key", "a list"]
+)
 async def test_a_pinned_certificate_is_taken(pin: str | list[str]) -> None:
     # C23
     async with (

@@ -268,7 +268,9 @@ STRANGERS = pins_of(CA.issue_cert("example.test"))
 
 
 @pytest.mark.parametrize(
-    "pins", [BY_CERTIFICATE, WITH_COLONS, BY_KEY, [STRANGERS[0], BY_KEY], (BY_CERTIFICATE, STRANGERS[1])]
+    "pins",
+    [BY_CERTIFICATE, WITH_COLONS, BY_KEY, [STRANGERS[0], BY_KEY], (BY_CERTIFICATE, STRANGERS[1])],
+    ids=["certificate", "with colons", "key", "a list", "a tuple"],
 )
 async def test_one_pin_that_matches_is_enough(pins: str | list[str]) -> None:
     # C23
@@ -318,7 +320,7 @@ async def test_pins_hold_for_their_host_only() -> None:
         await (await settings.secure(stream, ORIGIN)).aclose_forcefully()
 
 
-@pytest.mark.parametrize("pins", [BY_KEY, STRANGERS])
+@pytest.mark.parametrize("pins", [BY_KEY, STRANGERS], ids=["its own", "strangers"])
 async def test_pins_hold_for_a_users_own_ssl_stream_too(pins: str | tuple[str, str]) -> None:
     settings = TLSSettings(pinned_certificates={"example.test": pins})
     async with server_end(serving()) as (stream, _):
@@ -349,6 +351,7 @@ def test_a_connection_without_a_certificate_matches_no_pin() -> None:
         BY_KEY[:-1] + "!",
         BY_KEY[8:],
     ],
+    ids=["empty", "short", "one less", "one more", "no digest", "short digest", "no base64", "no algorithm"],
 )
 def test_a_pin_of_another_form_is_refused_at_once(pin: str) -> None:
     with pytest.raises(ValueError, match="expected the SHA-256") as caught:
