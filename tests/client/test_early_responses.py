@@ -124,6 +124,31 @@ async def test_an_answer_while_the_source_is_being_asked_for_its_end_closes_the_
         assert peer.finished
 
 
+@pytest.mark.parametrize("given", ["3", "4"])
+async def test_an_answer_while_a_counted_source_is_being_asked_for_its_end_finds_a_whole_message(
+    given: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """C27: the server can know that it has all, and the connection goes on; unless there is some to come.
+
+    It used to be closed each time: that of a file, too, which is read once more for its end, in a thread.
+    """
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"all"
+        await trio.sleep(10)
+
+    peer = ScriptedPeer().expect_until(b"all").send(OK)
+    peer = peer.expect_until(END).send(OK) if given == "3" else peer.expect_end()
+    async with client_of(peer) as (client, network):
+        began = trio.current_time()
+        response = await client.post(URL, content=source(), headers={"Content-Length": given})
+        assert (response.status, trio.current_time()) == (200, began)
+        assert await in_pool(client) == ((0, 1) if given == "3" else (0, 0))
+        if given == "3":
+            assert (await client.get(URL)).status == 200
+            assert len(network.dialed) == 1
+
+
 @pytest.mark.parametrize("error", [ValueError("mine"), ExceptionGroup("mine", [ValueError("a")])])
 async def test_a_source_that_fails_in_its_own_clean_up_is_heard(error: Exception) -> None:
     """C27: even though the answer has come; its error would else be lost."""

@@ -258,6 +258,7 @@ async def _begin_beside(link: Link, plan: RequestPlan, upload: Upload) -> None:
         raise upload.source_error
     if error is not None:
         raise error
+    upload.settle()
 
 
 async def _receive_head(link: Link, plan: RequestPlan, upload: Upload | None) -> None:

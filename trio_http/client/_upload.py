@@ -47,6 +47,7 @@ class Upload:
         self._link = link
         self._plan = plan
         self._reader = reader
+        self._left: int | None = None  # bytes that are declared and have yet to go out; None: not counted
 
     def head(self) -> bytes:
         """Return the head of the request, framed as its content is (RFC 9112 §6)."""
@@ -63,7 +64,9 @@ class Upload:
                 headers = headers.replaced(b"Content-Length", b"%d" % length)
         if self._link.watch is not None:
             self._link.watch.headers = headers
-        return self._link.wire.send_request(plan.method, plan.target, headers)
+        head = self._link.wire.send_request(plan.method, plan.target, headers)
+        self._left = headers.content_length
+        return head
 
     async def run(self, scope: trio.CancelScope) -> None:
         """Send everything behind the head.
@@ -96,6 +99,15 @@ class Upload:
         elif self.send_error is None:
             self._link.expect_head()
 
+    def settle(self) -> None:
+        """End the message, when the final response has come and all that was declared had gone out by then.
+
+        A source may take its time to say that there is no more: a file is read once more for that, in a
+        thread. The server does not wait for it, and the connection is as good as ever (RFC 9112 §6.3).
+        """
+        if self._left == 0 and self.send_error is None and self._link.wire.our_state is wire.SEND_BODY:
+            self._link.wire.send_end()
+
     def _trailers(self) -> wire.Headers:
         trailers = self._plan.trailers
         return as_fields(trailers() if callable(trailers) else trailers)
@@ -120,7 +132,11 @@ class Upload:
 
     async def _send_piece(self, piece: bytes) -> None:
         await self._send(self._link.wire.send_data(piece))
-        if self._link.watch is not None and self.send_error is None:
+        if self.send_error is not None:
+            return
+        if self._left is not None:
+            self._left -= len(piece)
+        if self._link.watch is not None:
             self._link.watch.request_bytes += len(piece)
 
     async def _send(self, data: bytes) -> None:
