@@ -22,6 +22,7 @@ import trio
 import trustme
 from trio.testing import MockClock
 
+from tests._forwarding import ForwardingStream
 from tests.cancellation._houses import Visit, break_at_every_step, sweep_visitor, tls_contexts
 from tests.cancellation._tunnels import TunnelledTLS, open_way
 from tests.cancellation._worlds import CONFIG, Network, lands_in, sweep_client
@@ -115,29 +116,14 @@ async def test_a_cancelled_request_costs_no_room_in_the_pool(autojump_clock: Moc
     lands_in(report, "_wait")
 
 
-class _Clinging(trio.abc.HalfCloseableStream):
+class _Clinging(ForwardingStream[MemoryStream]):
     """A stream whose close waits for ever, as one that says goodbye to a peer who does not answer."""
-
-    def __init__(self, stream: MemoryStream) -> None:
-        self.stream = stream
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return await self.stream.receive_some(max_bytes)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self.stream.send_eof()
 
     async def aclose(self) -> None:
         try:
             await trio.sleep_forever()
         finally:
-            self.stream.close()
+            self.inner.close()
 
 
 async def test_a_stream_that_never_ends_its_close_keeps_nobody(autojump_clock: MockClock) -> None:
