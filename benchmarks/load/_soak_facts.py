@@ -56,8 +56,8 @@ def facts() -> Facts:
 def _give_back() -> None:
     """Have the allocator give to the system what it keeps of freed memory, where it can: glibc's.
 
-    It keeps more and more of it while pieces of all sizes come and go, and nobody holds any of that: within
-    two minutes its heap grew from 31 to 80 MiB, of which about 20 were in use from first to last.
+    Pieces of all sizes come and go, and it keeps much of what they leave, which nobody holds. How much it is
+    depends on where between them something is still in use.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
