@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -153,10 +154,53 @@ async def test_a_thread_is_waited_for_although_the_clock_jumps(
     assert len((await cancel_at_every_step(scenario, patience=patience)).points) > 4
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["it has a file open", "it opens one later"])
+async def test_a_thread_left_to_itself_closes_its_file_by_itself(late: bool, tmp_path: Path) -> None:
+    """Its file used to be told as left open, by this run or, if it was opened late, by the next one."""
+    path = tmp_path / "file"
+    path.touch()
+    wait = threading.Event().wait
+
+    def work() -> None:
+        if late:
+            wait(0.02)
+        with path.open():
+            wait(0.02)
+
+    async def scenario() -> None:
+        await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+    assert len((await cancel_at_every_step(scenario)).points) > 4
+
+
+async def test_a_thread_that_goes_on_with_its_file_open_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("trio_http.testing._left_threads._REAL_SECONDS", 0.5)
+    path = tmp_path / "file"
+    path.touch()
+    over = threading.Event()
+    over.set()
+
+    def work() -> None:
+        with path.open():
+            over.wait(60)
+
+    async def scenario() -> None:
+        await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+    try:
+        with pytest.raises(SweepFailed, match=r"descriptors were left open: \d+ \(a file, .*/file\)"):
+            await cancel_at_every_step(scenario, check=over.clear)  # from the second run on it stays
+    finally:
+        over.set()
+
+
 async def test_a_thread_that_does_not_end_is_found_all_the_same(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_http.testing._sweep_run._REAL_SECONDS", 0.1)
+    monkeypatch.setattr("trio_http.testing._left_threads._REAL_SECONDS", 0.1)
     over = threading.Event()
 
     async def scenario() -> None:

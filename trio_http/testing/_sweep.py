@@ -28,7 +28,8 @@ These rules hold after each run, whatever the scenario is:
    swallowed nor turned into something else. A scenario that was not waiting for anything any more may
    complete instead.
 2. No task, descriptor, socket or stream in memory is left that was not there before; nothing was dropped that
-   should have been closed.
+   should have been closed. First, a thread that was left to itself (``abandon_on_cancel``) has two real
+   seconds to end in.
 3. It ends at all, within ``patience`` seconds of Trio's clock: with an autojump clock this costs nothing.
 
 The second is a list of invariants, to which the caller adds. What else must hold is also the caller's to say,
@@ -56,6 +57,7 @@ import trio
 from ._arguments import as_context, check_function, check_int, check_invariants, check_world
 from ._cancel_point import OTHER_MOMENTS, OWN_MOMENTS, Moment, parse_key
 from ._invariants import DEFAULT_INVARIANTS, Invariant
+from ._left_threads import let_threads_end, threads_at_work
 from ._said import said
 from ._scheduler import cancels_in_order, repeatable_order, resting_collector
 from ._steering import steering
@@ -295,7 +297,7 @@ class _Sweep:
         return run
 
     async def _run_in_world(self, run: SweepRun, value: list[object]) -> None:
-        before = all_tasks()
+        before, at_work = all_tasks(), threads_at_work()
         with contextlib.ExitStack() as watched:
             for invariant in self.invariants:
                 watched.enter_context(as_context(invariant, invariant()))
@@ -313,6 +315,8 @@ class _Sweep:
                     if error is None:
                         raise
             value.clear()  # what was yielded is the world's, and may go with it
+            # What they still have open is no leak; and what they open later would be one of the next run.
+            await let_threads_end(at_work)
             if error is not None:
                 raise error
             for _ in range(_LAST_ROUNDS):
