@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 import hypothesis
@@ -22,11 +23,15 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write what sweeps have tried to the file that ``SWEEP_REPORT`` names; `.ci/run` compares it with docs.
+    """Have Ctrl-C work, and write what sweeps have tried to the file that ``SWEEP_REPORT`` names.
 
-    By the environment, since the command is the README's own; and taken out of it, since some tests start
-    another pytest.
+    `.ci/run` compares that with the docs. It is named by the environment, since the command is the README's
+    own; and taken out of it, since some tests start another pytest.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts its background jobs so, and they hand it on. Tests that interrupt themselves, or a
+        # program that they have started, would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if (report := os.environ.pop("SWEEP_REPORT", None)) is not None:
         config.option.sweep_report = report
 
