@@ -137,8 +137,11 @@ class Runner:
         if self._warm is not None:
             self._warm.communicate()  # it ends with its input
 
-    def run(self, project: Path, battery: tuple[str, ...]) -> Outcome:
-        """Run tests of a copied project on its package, up to the first that fails."""
+    def run(self, project: Path, battery: tuple[str, ...], *, seconds: float = _BATTERY_SECONDS) -> Outcome:
+        """Run tests of a copied project on its package, up to the first that fails.
+
+        What takes longer than ``seconds`` is killed, and its status is -1.
+        """
         told = project / "outcome.json"
         told.unlink(missing_ok=True)
         arguments = [
@@ -154,7 +157,7 @@ class Runner:
             )  # fmt: skip
         assert self._warm.stdin is not None
         assert self._warm.stdout is not None
-        self._warm.stdin.write(json.dumps([str(project), arguments, _BATTERY_SECONDS]) + "\n")
+        self._warm.stdin.write(json.dumps([str(project), arguments, seconds]) + "\n")
         self._warm.stdin.flush()
         status, output = json.loads(self._warm.stdout.readline())
         facts = json.loads(told.read_text("utf-8")) if told.exists() else {}

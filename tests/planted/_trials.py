@@ -16,6 +16,10 @@ from tests.planted._planting import Defect, Outcome, Runner, copied
 # A machine for tests has two processors at least, mostly.
 _AT_ONCE = 2
 
+# All batteries one after the other take a minute or more; this long on a machine that is busy, as one may be.
+# Arbitrary.
+_CONTROL_SECONDS = 1000
+
 
 class Trials:
     """The batteries of some defects, each on a copy of its own. To be used in ``with``.
@@ -64,7 +68,7 @@ class Trials:
         try:
             # Each test once: many defects have the same.
             tests = dict.fromkeys(test for defect in self._defects for test in defect.battery)
-            return runner.run(self.base, tuple(tests))
+            return runner.run(self.base, tuple(tests), seconds=_CONTROL_SECONDS)
         finally:
             self._runners.put(runner)
 
