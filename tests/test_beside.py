@@ -48,11 +48,12 @@ def raw(beside: ModuleType) -> ModuleType:
 
 
 async def test_each_claim_about_our_server_holds(beside: ModuleType) -> None:
-    done = await run([*PROGRAM, "--quick", "--server", "ours"], seconds=SECONDS)
-    if done.returncode == 1:
-        # Most claims have a time in them, and a machine that stood still for a second tells nothing.
-        # What fails twice is.
+    for _ in range(3):
         done = await run([*PROGRAM, "--quick", "--server", "ours"], seconds=SECONDS)
+        if done.returncode != 1:
+            break
+        # Most claims have a time in them, and a machine that stood still for a second tells nothing.
+        # What fails each time is.
     output = done.stdout.decode()
     assert done.returncode == 0, output + done.stderr.decode()
     rows = [line for line in output.splitlines() if line.startswith("| ")][2:]

@@ -363,14 +363,15 @@ class Soak:
             self.findings.add("ledger", f"{exc!r} {when}: {client!r}")
 
     async def _look_at_pools(self) -> None:
-        """Wait until no dial is under way; then see whether the pools can lend all that they have."""
-        seats = [seat for seat in self._seats if seat is not None]
-        assert len(seats) == len(CLIENTS)
+        """Wait until no dial and no close is under way; then see whether the pools can lend all they have."""
         with trio.move_on_after(6):  # longer than any dial takes
-            while any(_is_busy(seat.client) for seat in seats):  # noqa: ASYNC110 - a pool tells nobody when it is quiet
+            while any(map(_is_busy, self._seats)):  # noqa: ASYNC110 - a pool tells nobody when it is quiet
                 await trio.sleep(0.02)
         async with trio.open_nursery() as nursery:
-            for seat, options in zip(seats, CLIENTS, strict=True):
+            for seat, options in zip(self._seats, CLIENTS, strict=True):
+                if seat is None or seat.closing:
+                    self.findings.add("pool", f"the block of {seat} does not come to its end")
+                    continue
                 self._look_at_pool(seat.client, "when no request is under way", idle=True)
                 nursery.start_soon(self._look_at_capacity, seat.client, options)
 
@@ -397,8 +398,11 @@ class Soak:
         return held == count
 
 
-def _is_busy(client: trio_http.Client) -> bool:
-    now = client.statistics()
+def _is_busy(seat: Seat | None) -> bool:
+    """Whether there is nobody on a seat, somebody who is leaving it, or a request of theirs under way."""
+    if seat is None or seat.closing:
+        return True
+    now = seat.client.statistics()
     return bool(now.leased or now.dialing or now.waiting)
 
 
